@@ -1,0 +1,1 @@
+//! The agent that CNAPI steers a compute node through.

@@ -1,0 +1,1 @@
+//! What every daemon shares: config, logs, HTTP server, signals, readiness, backoff, metrics.

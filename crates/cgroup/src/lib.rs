@@ -1,0 +1,1 @@
+//! Control groups: pure v2 and hybrid, limits, events, kill, removal.

@@ -1,0 +1,1 @@
+//! The operators' tools: vmadm, imgadm, sysinfo.

@@ -1,0 +1,1 @@
+//! Files of a compute node: layout below a root, atomic replacement, locks, link-safe writes below a guest's root.

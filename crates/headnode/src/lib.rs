@@ -1,0 +1,1 @@
+//! Clients and wire types of the headnode's APIs.

@@ -1,0 +1,1 @@
+//! Images: manifests, import, the image database.

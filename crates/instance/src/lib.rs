@@ -1,0 +1,1 @@
+//! Instances: create, start, stop, reboot, kill, delete, look up, watch.

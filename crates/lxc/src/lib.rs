@@ -1,0 +1,1 @@
+//! LXC: rendering of container configs and the few calls of liblxc.

@@ -1,0 +1,1 @@
+//! NIC tags and the bridges that carry them.

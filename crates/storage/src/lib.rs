@@ -1,0 +1,1 @@
+//! Datasets of images and instances: ZFS, or plain directories.

@@ -1,0 +1,1 @@
+//! Words of Triton: ids, states, the VM object, NICs, image manifests; no I/O.

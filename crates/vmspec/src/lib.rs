@@ -1,0 +1,1 @@
+//! The language of vmadm: payload validation, defaults, updates, filters and tables; pure.

@@ -1,0 +1,1 @@
+//! OpenZFS: pools, datasets, snapshots, send and receive.

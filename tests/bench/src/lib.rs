@@ -1,0 +1,1 @@
+//! Budgets as ratios measured in one run.

@@ -1,0 +1,1 @@
+//! Scenarios on real kernels, and the harness that they share.

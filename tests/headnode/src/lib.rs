@@ -1,0 +1,1 @@
+//! A stand-in for the headnode: CNAPI, IMGAPI and VMAPI's provision call.
