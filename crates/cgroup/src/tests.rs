@@ -103,9 +103,11 @@ fn a_process_enters_in_every_hierarchy_and_is_seen_from_above() {
     let (leaf, process) = group.child("payload/ns");
     let above = format!("{}/payload", group.path);
     assert!(group.cgroups.populated(&above) && group.cgroups.populated(&leaf));
-    assert_eq!(group.cgroups.pids(&above), [process.pid()]);
+    assert_eq!(group.cgroups.pids(&above).unwrap(), [process.pid()]);
     let table = fs::read_to_string(format!("/proc/{}/cgroup", process.pid())).unwrap();
     assert!(table.lines().all(|line| line.ends_with(&format!(":/{leaf}"))), "{table}");
+    group.cgroups.leave(process.pid()).unwrap();
+    assert!(!group.cgroups.populated(&above));
 }
 
 #[test]
@@ -114,7 +116,7 @@ fn a_populated_group_is_not_removed_and_its_process_stays() {
     let (leaf, process) = group.child("payload");
     let error = group.cgroups.remove(&group.path).unwrap_err();
     assert!(matches!(&error, CgroupError::Group { source, .. } if source.raw_os_error() == Some(libc::EBUSY)), "{error}");
-    assert_eq!(group.cgroups.pids(&leaf), [process.pid()]);
+    assert_eq!(group.cgroups.pids(&leaf).unwrap(), [process.pid()]);
 }
 
 #[test]

@@ -110,13 +110,22 @@ impl Cgroups {
         File::open(self.unified()?.mount.join(path).join("cgroup.events")).ok().map(PopulationWatch::new)
     }
 
-    /// The processes of the group and of all below it, each once, ascending.
-    pub fn pids(&self, path: &str) -> Vec<i32> {
-        if check(path).is_err() {
-            return Vec::new();
-        }
+    /// The processes of the group and of all below it, each once, ascending. A group that is not there has none.
+    ///
+    /// # Errors
+    /// When the path names no group.
+    pub fn pids(&self, path: &str) -> Result<Vec<i32>, CgroupError> {
+        check(path)?;
         let pids: BTreeSet<i32> = self.hierarchies.iter().flat_map(|h| h.pids(path)).collect();
-        pids.into_iter().collect()
+        Ok(pids.into_iter().collect())
+    }
+
+    /// Moves the process `pid` (0: the caller) to the root of every hierarchy, so that its group can be removed.
+    ///
+    /// # Errors
+    /// Names the file that refused.
+    pub fn leave(&self, pid: i32) -> Result<(), CgroupError> {
+        self.hierarchies.iter().try_for_each(|h| h.enter("", pid))
     }
 
     /// Kills every process of the group and of those below it, and waits until they are gone. A group that is not there is empty.
@@ -139,7 +148,7 @@ impl Cgroups {
                     Err(e) => return Err(CgroupError::group("kill the group by", file)(e)),
                 }
             }
-            let pids = self.pids(path);
+            let pids = self.pids(path)?;
             if pids.is_empty() && !self.populated(path) {
                 return Ok(());
             }
