@@ -1,1 +1,29 @@
-//! Datasets of images and instances: ZFS, or plain directories.
+//! Datasets of images and instances: one model, two kinds of storage behind it.
+//!
+//! Called by `image` (import), `instance` (create, delete, snapshots), `sysinfo` and the status sampler. Owns everything
+//! below `/<pool>` but the contents of an instance's `config/`, `logs/` and `root/`, and the record
+//! `/var/triton/storage.json` that says which kind was chosen. The two kinds are never mixed.
+//!
+//! * `zfs`: image `<pool>/<uuid>` with its snapshot `@final`, instance a clone of it. Production.
+//! * `dir`: image `/<pool>/<uuid>/` with `root/` and a file `@final`, instance a copy of it (reflinked where the file system
+//!   can). A copy survives any kill; against a power cut images and snapshots are safe, an instance created within the
+//!   last seconds may have lost data. Quotas are recorded and not enforced. The pool's numbers are those of the whole file
+//!   system that holds it (`statvfs`), so other files count as used.
+//!
+//! Everything is synchronous and works on real files; callers hold the instance's or image's lock.
+
+mod dir;
+mod error;
+mod layout;
+mod model;
+mod ownership;
+mod record;
+mod storage;
+mod tree;
+mod zfs;
+
+pub use error::StorageError;
+pub use model::{CloneOptions, ImageDataset, PoolStatus, SnapshotInfo, SnapshotLabel, Usage};
+pub use ownership::{ShiftError, detect, shift, unshift};
+pub use storage::Storage;
+pub use tree::TreeError;

@@ -1,0 +1,102 @@
+//! The verbs of [`Backend`], each in the module of its subject.
+
+use std::{
+    collections::BTreeMap,
+    io::Read,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use triton_types::{ImageUuid, InstanceUuid, StorageKind};
+
+use super::{DirPool, dataset::Dataset, pool::is_image};
+use crate::{CloneOptions, ImageDataset, PoolStatus, SnapshotInfo, SnapshotLabel, StorageError, Usage, storage::Backend};
+
+impl Backend for DirPool {
+    fn check(&self) -> Result<(), StorageError> {
+        self.check_marker()
+    }
+    fn pool_path(&self) -> &Path {
+        self.path()
+    }
+    fn image_exists(&self, image: ImageUuid) -> Result<bool, StorageError> {
+        self.check_marker().map(|()| is_image(&self.image(image)))
+    }
+    fn images(&self) -> Result<Vec<ImageDataset>, StorageError> {
+        self.list_images()
+    }
+    fn image_partial_exists(&self, image: ImageUuid) -> Result<bool, StorageError> {
+        self.check_marker().map(|()| self.places.partial(image).exists())
+    }
+    fn begin_image(&self, image: ImageUuid, origin: Option<ImageUuid>) -> Result<PathBuf, StorageError> {
+        self.begin(image, origin)
+    }
+    fn receive_image(&self, _: ImageUuid, _: Option<ImageUuid>, _: &mut dyn Read) -> Result<(), StorageError> {
+        Err(StorageError::Unsupported { kind: StorageKind::Dir, what: "receive a ZFS stream" })
+    }
+    fn commit_image(&self, image: ImageUuid) -> Result<(), StorageError> {
+        self.commit(image)
+    }
+    fn discard_partial(&self, image: ImageUuid) -> Result<(), StorageError> {
+        self.check_marker()?;
+        self.bury(&self.places.partial(image)).map(drop)
+    }
+    fn delete_image(&self, image: ImageUuid) -> Result<(), StorageError> {
+        self.delete(image)
+    }
+    fn image_clones(&self, image: ImageUuid) -> Result<Vec<String>, StorageError> {
+        self.clones(image)
+    }
+    fn clone_image(&self, image: ImageUuid, instance: InstanceUuid, options: &CloneOptions) -> Result<(), StorageError> {
+        self.clone_to(image, instance, options)
+    }
+    fn instance_exists(&self, instance: InstanceUuid) -> Result<bool, StorageError> {
+        match self.require_instance(instance) {
+            Ok(_) => Ok(true),
+            Err(StorageError::NotFound { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+    fn instances(&self) -> Result<Vec<InstanceUuid>, StorageError> {
+        self.list_instances()
+    }
+    fn mount_instance(&self, instance: InstanceUuid) -> Result<(), StorageError> {
+        self.require_instance(instance).map(drop)
+    }
+    fn destroy_instance(&self, instance: InstanceUuid) -> Result<(), StorageError> {
+        self.destroy(instance)
+    }
+    fn set_quota(&self, instance: InstanceUuid, quota_mib: Option<u64>) -> Result<(), StorageError> {
+        self.change_quota(instance, quota_mib)
+    }
+    fn usage(&self, instance: InstanceUuid) -> Result<Usage, StorageError> {
+        self.usage_of(instance, Duration::ZERO)
+    }
+    fn usages(&self) -> Result<BTreeMap<InstanceUuid, Usage>, StorageError> {
+        self.all_usages()
+    }
+    fn set_indestructible(&self, instance: InstanceUuid, held: bool) -> Result<(), StorageError> {
+        self.change(instance, |dataset| dataset.indestructible = held)
+    }
+    fn indestructible(&self, instance: InstanceUuid) -> Result<bool, StorageError> {
+        Ok(Dataset::read(&self.require_instance(instance)?)?.indestructible)
+    }
+    fn snapshot(&self, instance: InstanceUuid, name: &SnapshotLabel) -> Result<(), StorageError> {
+        self.make_snapshot(instance, name)
+    }
+    fn rollback(&self, instance: InstanceUuid, name: &SnapshotLabel) -> Result<(), StorageError> {
+        self.roll_back(instance, name)
+    }
+    fn delete_snapshot(&self, instance: InstanceUuid, name: &SnapshotLabel) -> Result<(), StorageError> {
+        self.remove_snapshot(instance, name)
+    }
+    fn snapshots(&self, instance: InstanceUuid) -> Result<Vec<SnapshotInfo>, StorageError> {
+        self.list_snapshots(instance)
+    }
+    fn pools(&self) -> Result<BTreeMap<String, PoolStatus>, StorageError> {
+        Ok(BTreeMap::from([(self.name().to_owned(), self.status()?)]))
+    }
+    fn sweep(&self) -> Result<Vec<String>, StorageError> {
+        self.sweep_leftovers()
+    }
+}

@@ -1,0 +1,42 @@
+//! Names inside a pool that both kinds share.
+
+use std::path::{Path, PathBuf};
+
+use triton_types::{ImageUuid, InstanceUuid};
+
+/// What an image may have kept of the instance that it was made from; never part of a new instance (instances.md section 6.2).
+pub(crate) const NOT_CLONED: [&str; 3] = ["config", "lastexited", "logs"];
+
+/// Directory of metadata, tags and routes of an instance (ruling 10: 0700).
+pub(crate) const CONFIG: &str = "config";
+/// The guest's root.
+pub(crate) const ROOT: &str = "root";
+/// The snapshot of ZFS, or the file of `dir`, that makes a dataset an image.
+pub(crate) const FINAL: &str = "@final";
+
+/// Name of an image under import; agents look for it (instances.md section 8.5).
+pub(crate) fn partial(image: ImageUuid) -> String {
+    format!("{image}-partial")
+}
+
+/// The directory of a pool and what is below it.
+#[derive(Clone, Debug)]
+pub(crate) struct Places(PathBuf);
+
+impl Places {
+    pub(crate) fn new(pool: PathBuf) -> Self {
+        Self(pool)
+    }
+
+    pub(crate) fn pool(&self) -> &Path {
+        &self.0
+    }
+
+    pub(crate) fn zonepath(&self, instance: InstanceUuid) -> PathBuf {
+        self.0.join(instance.to_string())
+    }
+
+    pub(crate) fn partial(&self, image: ImageUuid) -> PathBuf {
+        self.0.join(partial(image))
+    }
+}
