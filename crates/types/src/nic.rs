@@ -14,7 +14,7 @@ fn is_false(flag: &bool) -> bool {
 /// A NIC as it is stored: what was asked for, normalised. The order of fields is the order on the wire.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Nic {
-    /// Name inside the guest, `eth<N>`; decides the order of NICs.
+    /// `net<N>` (ruling 29; `eth<N>` inside the guest); decides the order of NICs.
     pub interface: String,
     /// Identifies the NIC for updates and in NAPI.
     pub mac: Mac,
@@ -96,7 +96,7 @@ impl Nic {
         }
     }
 
-    /// The index in `eth<N>` (or `net<N>`), by which NICs are ordered. Names of another form come last.
+    /// The index in `net<N>` (or `eth<N>`), by which NICs are ordered. Names of another form come last.
     pub fn index(&self) -> u32 {
         let digits = self.interface.trim_start_matches(|c: char| !c.is_ascii_digit());
         digits.parse().unwrap_or(u32::MAX)

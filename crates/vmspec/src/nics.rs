@@ -8,7 +8,7 @@ use triton_types::{InstanceUuid, JsonMap, Mac, Nic};
 use crate::{PayloadError, World, limits, network_checks, nic_input::NicInput, primary, validate::Warnings, value};
 
 /// Interface names are this and the lowest free number, in VM objects and inside the guest.
-pub const INTERFACE_PREFIX: &str = "eth";
+pub const INTERFACE_PREFIX: &str = "net";
 
 /// What a payload asks of the NICs.
 #[derive(Default)]

@@ -29,7 +29,7 @@ fn deprecated_addresses_become_ips_and_gateways() {
     assert_eq!(
         object_of(&config, 1),
         json!({
-            "interface": "eth1", "mac": "02:02:03:04:05:06", "nic_tag": "external", "vlan_id": 0, "ips": ["10.254.254.254/24"],
+            "interface": "net1", "mac": "02:02:03:04:05:06", "nic_tag": "external", "vlan_id": 0, "ips": ["10.254.254.254/24"],
             "gateways": ["10.254.254.1"], "ip": "10.254.254.254", "netmask": "255.255.255.0", "gateway": "10.254.254.1"
         })
     );
@@ -75,12 +75,12 @@ fn generated_macs_are_local_unicast_and_names_take_the_lowest_free_number() {
     let config = updated(&config, json!({"remove_nics": ["02:00:00:00:00:02"]}));
     let config = updated(&config, json!({"add_nics": [{"nic_tag": "admin"}, {"nic_tag": "stub0"}]}));
     let names: Vec<&str> = config.nics.iter().map(|nic| nic.interface.as_str()).collect();
-    assert_eq!(names, ["eth0", "eth1", "eth2", "eth3"]);
+    assert_eq!(names, ["net0", "net1", "net2", "net3"]);
     let (a, b) = (config.nics[0].mac.to_string(), config.nics[1].mac.to_string());
-    let swapped = updated(&config, json!({"update_nics": [{"mac": a, "interface": "net1"}, {"mac": b, "interface": "eth0"}]}));
-    assert_eq!((swapped.nics[0].mac, swapped.nics[0].interface.as_str()), (config.nics[1].mac, "eth0"));
-    let clash = try_update(&config, json!({"update_nics": [{"mac": a, "interface": "eth1"}]})).unwrap_err();
-    assert_eq!(clash, PayloadError::DuplicateInterface("eth1".to_owned()));
+    let swapped = updated(&config, json!({"update_nics": [{"mac": a, "interface": "eth1"}, {"mac": b, "interface": "net0"}]}));
+    assert_eq!((swapped.nics[0].mac, swapped.nics[0].interface.as_str()), (config.nics[1].mac, "net0"));
+    let clash = try_update(&config, json!({"update_nics": [{"mac": a, "interface": "net1"}]})).unwrap_err();
+    assert_eq!(clash, PayloadError::DuplicateInterface("net1".to_owned()));
 }
 
 /// instances case 43
