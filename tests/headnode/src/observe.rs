@@ -17,6 +17,9 @@ use crate::{
     violations::Problem,
 };
 
+/// Between the last byte and the break of a body that is cut.
+const BEFORE_BREAK: Duration = Duration::from_millis(50);
+
 /// Longest stall.
 const LONGEST_STALL: Duration = Duration::from_secs(3600);
 
@@ -125,6 +128,13 @@ fn damage(response: Response, how: Damage) -> Response {
             }
         };
         futures_util::stream::iter(parts)
+    });
+    // The pause lets what comes before the break be sent: a connection that breaks at once takes it along.
+    let stream = stream.then(async |part| {
+        if part.is_err() {
+            tokio::time::sleep(BEFORE_BREAK).await;
+        }
+        part
     });
     Response::from_parts(parts, Body::from_stream(stream))
 }
