@@ -21,7 +21,7 @@ use crate::{
     CloneOptions, PoolStatus, StorageError, Usage,
     layout::{CONFIG, FINAL, NOT_CLONED, ROOT},
     model::quota_bytes,
-    tree::{copy_tree, measure},
+    tree::{copy_tree, measure, mount_below},
 };
 
 /// How long a count of an instance's bytes is good enough for the list of all.
@@ -59,7 +59,8 @@ impl DirPool {
         let work = self.begin_work(self.suffixed(instance, CLONING))?;
         let fill = || -> Result<(), StorageError> {
             let excluded: Vec<&str> = NOT_CLONED.into_iter().chain([FINAL, FILE]).collect();
-            copy_tree(&source, &work.path, &excluded)?;
+            let copied = copy_tree(&source, &work.path, &excluded)?;
+            tracing::debug!(%image, %instance, files = copied.files, reflinked = copied.reflinked, "image copied");
             reached("storage.clone.copied");
             if !work.path.join(ROOT).is_dir() {
                 return Err(StorageError::NoRoot(image.to_string()));
@@ -87,11 +88,19 @@ impl DirPool {
         if place.exists() && Dataset::read(&place)?.indestructible {
             return Err(StorageError::Indestructible(instance.to_string()));
         }
-        self.bury(&place)?;
+        if let Some(mount) = mount_below(&place) {
+            return Err(StorageError::InUse {
+                what: "instance",
+                name: instance.to_string(),
+                by: format!("the mount on {}", mount.display()),
+            });
+        }
         for suffix in [CLONING, ROLLBACK] {
             self.clear_work(&self.suffixed(instance, suffix))?;
         }
+        // The instance last: as long as anything of it is there, so is what names it.
         self.bury(&self.snapshots_of(instance))?;
+        self.bury(&place)?;
         if let Ok(mut measured) = self.measured.lock() {
             measured.remove(&instance);
         }
