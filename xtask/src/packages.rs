@@ -1,0 +1,94 @@
+//! Debian packages that the verbs need, each with its reason, installed when missing and said so.
+
+use std::{process::Command, time::Duration};
+
+use anyhow::{Context, Result, bail};
+
+use crate::{run, say::Progress};
+
+/// What needs a package.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// Building the programs.
+    Build,
+    /// Running a compute node (`up`, and tests on the kernel).
+    Node,
+}
+
+/// One package.
+#[derive(Clone, Copy, Debug)]
+struct Need {
+    package: &'static str,
+    purpose: Purpose,
+    reason: &'static str,
+}
+
+const NEEDS: [Need; 6] = [
+    Need { package: "gcc", purpose: Purpose::Build, reason: "links programs and compiles the C parts of SQLite, zstd and liblzma" },
+    Need { package: "libc6-dev", purpose: Purpose::Build, reason: "headers and start files that gcc needs" },
+    Need { package: "liblxc1", purpose: Purpose::Node, reason: "runs containers; loaded by instance-monitor" },
+    Need { package: "iproute2", purpose: Purpose::Node, reason: "lets tests judge links with a second tool" },
+    Need { package: "iputils-ping", purpose: Purpose::Node, reason: "lets tests send packets from the node to its guests" },
+    Need { package: "nftables", purpose: Purpose::Node, reason: "lets tests judge firewall tables with a second tool" },
+];
+
+/// Packages of `purposes` that are not installed.
+fn missing(purposes: &[Purpose]) -> Result<Vec<Need>> {
+    let wanted: Vec<Need> = NEEDS.iter().filter(|need| purposes.contains(&need.purpose)).copied().collect();
+    let output = Command::new("dpkg-query")
+        .args(["-W", "-f", "${Package} ${db:Status-Status}\n"])
+        .args(wanted.iter().map(|need| need.package))
+        .output()
+        .context("could not run dpkg-query: a Debian 12 or 13 machine is needed")?;
+    // dpkg-query fails when one of the names is unknown to it; what it printed still counts.
+    let listed = String::from_utf8_lossy(&output.stdout);
+    Ok(wanted.into_iter().filter(|need| !listed.lines().any(|line| line == format!("{} installed", need.package))).collect())
+}
+
+/// Installs what `purposes` need and is missing; says which packages and why. Doing it twice changes nothing.
+pub fn ensure(purposes: &[Purpose], progress: &mut Progress) -> Result<()> {
+    let missing = missing(purposes)?;
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let names: Vec<&str> = missing.iter().map(|need| need.package).collect();
+    if !nix::unistd::geteuid().is_root() {
+        bail!("these Debian packages are missing: {}; run this as root, or: apt-get install {}", names.join(", "), names.join(" "));
+    }
+    for need in &missing {
+        progress.note(format_args!("installing the Debian package {}: {}", need.package, need.reason));
+    }
+    let install = || {
+        let mut command = apt();
+        command.args(["install", "-q", "-y", "--no-install-recommends"]).args(&names);
+        command
+    };
+    let first = run::run(install(), Duration::from_secs(900), progress)?;
+    if !first.success {
+        // A new machine has no package lists, or old ones.
+        let mut update = apt();
+        update.args(["update", "-q"]);
+        run::succeed(update, Duration::from_secs(600), progress)?;
+        run::succeed(install(), Duration::from_secs(900), progress)?;
+    }
+    Ok(())
+}
+
+/// `apt-get` that asks nothing and waits for another apt to end.
+pub fn apt() -> Command {
+    let mut command = Command::new("apt-get");
+    command.args(["-o", "DPkg::Lock::Timeout=300", "-o", "Acquire::Retries=3", "-o", "APT::Sandbox::User=root"]);
+    command.env("DEBIAN_FRONTEND", "noninteractive").env("LC_ALL", "C");
+    command
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_package_says_why_it_is_needed() {
+        assert!(NEEDS.iter().all(|need| need.reason.len() > 20));
+        assert!(NEEDS.iter().any(|need| need.purpose == Purpose::Build));
+    }
+}

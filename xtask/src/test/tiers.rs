@@ -1,0 +1,83 @@
+//! The tiers: what each is, what it needs, and which tests are its.
+
+use super::{runner, summary::Report};
+
+/// Where a test can run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tier {
+    /// Anywhere.
+    Pure,
+    /// As root on a Linux kernel with LXC.
+    Kernel,
+    /// On a booted compute node.
+    Node,
+}
+
+/// Reads `1`, `2` or `3`.
+pub fn parse(text: &str) -> Result<Tier, String> {
+    Tier::ALL
+        .into_iter()
+        .find(|tier| tier.number().to_string() == text)
+        .ok_or_else(|| format!("{text:?} is not a tier: 1 (pure tests), 2 (kernel tests) or 3 (scenarios on a booted node)"))
+}
+
+/// Tests of tier 2, in nextest's language.
+const KERNEL: &str = "package(triton-e2e) | binary(/^kernel/) | test(/(^|::)kernel(_|::|$)/)";
+
+impl Tier {
+    /// In the order in which they run.
+    pub const ALL: [Self; 3] = [Self::Pure, Self::Kernel, Self::Node];
+
+    /// The tier's number.
+    pub fn number(self) -> u8 {
+        match self {
+            Self::Pure => 1,
+            Self::Kernel => 2,
+            Self::Node => 3,
+        }
+    }
+
+    /// The tier in a few words.
+    pub fn what(self) -> &'static str {
+        match self {
+            Self::Pure => "pure tests",
+            Self::Kernel => "tests on this kernel",
+            Self::Node => "scenarios on a booted compute node",
+        }
+    }
+
+    /// Runs the tier's tests, those whose name contains `filter`.
+    pub fn run(self, filter: Option<&str>) -> Report {
+        match self {
+            Self::Pure => runner::run(&format!("not ({KERNEL})"), runner::Only::Pure, filter),
+            Self::Kernel => match cannot_run_on_kernel() {
+                Some(reason) => Report::NotRun(reason),
+                None => runner::run(KERNEL, runner::Only::Kernel, filter),
+            },
+            Self::Node => Report::Absent("the platform image has not landed (ruling 52)"),
+        }
+    }
+}
+
+/// Why tier 2 cannot run here, if it cannot.
+fn cannot_run_on_kernel() -> Option<String> {
+    if !nix::unistd::geteuid().is_root() {
+        return Some("needs root: it makes links, control groups, mounts and containers".to_owned());
+    }
+    let libraries = ["/usr/lib", "/usr/lib64", "/lib", "/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu"];
+    let found = libraries.iter().any(|folder| std::path::Path::new(folder).join("liblxc.so.1").exists());
+    (!found).then(|| "needs liblxc.so.1 (Debian package liblxc1)".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tiers_are_read_by_number_and_others_refused() {
+        assert_eq!(parse("2"), Ok(Tier::Kernel));
+        for bad in ["0", "4", "", "kernel", "01"] {
+            assert!(parse(bad).is_err(), "{bad}");
+        }
+    }
+}
