@@ -81,7 +81,9 @@ impl Parts<'_> {
         let boot = keep(&mut omissions, "Boot Parameters", BootParameters::read(source).ok_or_else(|| "no /proc/cmdline".to_owned()))
             .unwrap_or_default();
         let nics = Nics::build(&links, &tags, source);
-        let admin_ip = admin_ip(options, &facts, &boot, &nics).ok_or_else(|| SysinfoError::AdminIp { admin_tag: tags.admin.clone() })?;
+        let admin_ip = admin_ip(options, &facts, &boot, &nics)
+            .or(tags.admin_ip)
+            .ok_or_else(|| SysinfoError::AdminIp { admin_tag: tags.admin.clone() })?;
 
         let mut map = JsonMap::new();
         let mut set = |key: &str, value: Value| map.insert(key.to_owned(), value);
@@ -165,7 +167,7 @@ impl Parts<'_> {
 }
 
 /// The given address, else the boot loader's (unless the kernel's arguments are those of a machine around this node), else that of the
-/// interface with the admin tag. `ip=dhcp` is not an address.
+/// interface with the admin tag (or, at last, the one in triton-networking.json). `ip=dhcp` is not an address.
 fn admin_ip(options: &SysinfoOptions, facts: &HostFacts, boot: &BootParameters, nics: &Nics) -> Option<Ipv4Addr> {
     let booted = || boot.get("admin_ip").filter(|_| !facts.overridden)?.parse().ok();
     options.admin_ip.or_else(booted).or(nics.admin_ip)

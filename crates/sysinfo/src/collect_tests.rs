@@ -49,7 +49,7 @@ impl Machine {
         fs::write(layout.identity(), r#"{"prefix":"triton"}"#).unwrap();
         let machine = Self {
             links: vec![link(2, "eno1", LinkKind::Physical, "10.88.4.31/16")],
-            tags: TagFacts { admin: "admin".to_owned(), tags: vec![tag("admin", MAC)] },
+            tags: TagFacts { admin: "admin".to_owned(), tags: vec![tag("admin", MAC)], admin_ip: None },
             root,
             layout,
         };
@@ -346,4 +346,24 @@ fn the_running_kernel_is_described() {
     }
     assert!(Sysinfo::collect(&layout, &options).unwrap().changes(&first).is_empty());
     assert!(Path::new(&layout.identity()).exists());
+}
+
+#[test]
+fn tags_come_from_the_file_of_the_headnode_and_illegal_names_never_reach_it() {
+    let machine = Machine::plain();
+    machine.put(
+        "usr/triton/config/triton-networking.json",
+        &json!({
+            "admin_tag": "admin_rack", "vnics": [{"nic_tag": "x", "ip": "1.1.1.1"}, {"nic_tag": "admin_rack", "ip": "10.0.0.9"}],
+            "nictags": [{"name": "admin_rack", "mac": "90:E2:ba:ab:cd:ef", "mtu": 1500}, {"name": "aggr_tag", "mac": "bond0"},
+                {"name": "eth0:1", "mac": MAC}, {"name": "sdc_overlay/12", "mac": MAC}, {"name": "none", "mac": "-"}, {"name": "absent"}],
+        })
+        .to_string(),
+    );
+    let facts = TagFacts::load(&machine.layout).unwrap();
+    let bond = Tag { name: "aggr_tag".to_owned(), uplink: Uplink::Named("bond0".to_owned()) };
+    assert_eq!((facts.admin.as_str(), &facts.tags), ("admin_rack", &vec![tag("admin_rack", MAC), bond]));
+    assert_eq!(facts.admin_ip.unwrap().to_string(), "10.0.0.9");
+    machine.put("usr/triton/config/triton-networking.json", "{");
+    assert!(TagFacts::load(&machine.layout).unwrap_err().contains("triton-networking.json"));
 }

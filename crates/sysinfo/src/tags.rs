@@ -1,5 +1,7 @@
 //! The NIC tags of this node, as this crate needs them.
 
+use std::net::Ipv4Addr;
+
 use serde::Deserialize;
 use triton_files::{Layout, read_json};
 use triton_types::{Mac, NicTag};
@@ -31,11 +33,13 @@ pub(crate) struct TagFacts {
     pub admin: String,
     /// In the order of the configuration.
     pub tags: Vec<Tag>,
+    /// The address that the headnode gave this node on the admin network.
+    pub admin_ip: Option<Ipv4Addr>,
 }
 
 impl Default for TagFacts {
     fn default() -> Self {
-        Self { admin: "admin".to_owned(), tags: Vec::new() }
+        Self { admin: "admin".to_owned(), tags: Vec::new(), admin_ip: None }
     }
 }
 
@@ -44,6 +48,14 @@ struct File {
     admin_tag: Option<String>,
     #[serde(default)]
     nictags: Vec<Line>,
+    #[serde(default)]
+    vnics: Vec<Vnic>,
+}
+
+#[derive(Deserialize)]
+struct Vnic {
+    nic_tag: Option<String>,
+    ip: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -64,6 +76,8 @@ impl TagFacts {
             legal(&line.name).then_some(Tag { name: line.name, uplink })
         };
         let admin = file.admin_tag.filter(|tag| !tag.is_empty()).unwrap_or_else(|| "admin".to_owned());
-        Ok(Self { admin, tags: file.nictags.into_iter().filter_map(tag).collect() })
+        let on_admin = file.vnics.into_iter().filter(|vnic| vnic.nic_tag.as_deref() == Some(admin.as_str()));
+        let admin_ip = on_admin.filter_map(|vnic| vnic.ip?.parse().ok()).next();
+        Ok(Self { admin_ip, admin, tags: file.nictags.into_iter().filter_map(tag).collect() })
     }
 }
