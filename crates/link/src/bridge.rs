@@ -6,7 +6,7 @@ use netlink_packet_route::{
     link::{BridgeStpState, InfoBridge, InfoData, InfoKind, LinkAttribute, LinkInfo},
 };
 
-use crate::{Cause, ErrorKind, Family, Link, LinkError, LinkKind, Links, links::named, port::no_ipv6_address};
+use crate::{Cause, ErrorKind, Family, Link, LinkError, LinkKind, Links, links::named};
 
 /// A bridge as it should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,10 +71,7 @@ impl Links {
     async fn set_vlan_filtering(&self, name: &str, on: bool) -> Result<(), Cause> {
         let mut message = named(name)?;
         let data = vec![InfoBridge::VlanFiltering(on)];
-        message.attributes.push(LinkAttribute::LinkInfo(vec![
-            LinkInfo::Kind(InfoKind::Bridge),
-            LinkInfo::Data(InfoData::Bridge(data)),
-        ]));
+        message.attributes.push(LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Bridge), LinkInfo::Data(InfoData::Bridge(data))]));
         self.change(RouteNetlinkMessage::NewLink(message), 0).await
     }
 }
@@ -86,7 +83,6 @@ fn creation(spec: &BridgeSpec<'_>) -> Result<netlink_packet_route::link::LinkMes
         data.push(InfoBridge::VlanFiltering(true));
     }
     message.attributes.push(LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Bridge), LinkInfo::Data(InfoData::Bridge(data))]));
-    message.attributes.push(no_ipv6_address());
     if let Some(mac) = spec.mac {
         message.attributes.push(LinkAttribute::Address(mac.to_vec()));
     }

@@ -60,7 +60,7 @@ impl LinkEvents {
         let open = || {
             let socket = socket(netns, LINK_GROUP)?;
             setsockopt(&socket, RcvBufForce, &bytes)?;
-            let socket = AsyncFd::register(socket)?;
+            let socket = crate::reactor::register(socket)?;
             Ok::<_, Cause>(Self { socket, buffer: Vec::with_capacity(BUFFER), pending: Vec::new() })
         };
         open().map_err(|cause| LinkError::new("listen for", "changes of links", cause))

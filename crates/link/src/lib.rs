@@ -17,6 +17,7 @@ mod link;
 mod links;
 mod netns;
 mod port;
+mod reactor;
 mod route;
 mod sysctl;
 mod veth;

@@ -1,10 +1,6 @@
 //! Links of one namespace: finding, listing, changing, removing.
 
-use std::{
-    os::fd::BorrowedFd,
-    sync::Arc,
-    time::Duration,
-};
+use std::{os::fd::BorrowedFd, sync::Arc, time::Duration};
 
 use netlink_packet_core::{DecodeError, NLM_F_DUMP};
 use netlink_packet_route::{

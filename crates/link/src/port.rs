@@ -73,7 +73,8 @@ pub struct FdbEntry {
     pub sticky: bool,
 }
 
-/// No link-local address of its own: for links that only carry frames.
+/// No link-local address of its own: for links that only carry frames. The kernel refuses it in the request that makes
+/// a link, and for links that have no IPv6 at all.
 pub(crate) fn no_ipv6_address() -> LinkAttribute {
     LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(vec![AfSpecInet6::AddrGenMode(In6AddrGenMode::None)])])
 }

@@ -33,7 +33,9 @@ impl Route {
         };
         let net = self.destination.unwrap_or(everywhere).trunc();
         match self.gateway {
-            Some(gateway) if gateway.is_ipv4() != net.addr().is_ipv4() => Err(Cause::Invalid("gateway and destination are of two families")),
+            Some(gateway) if gateway.is_ipv4() != net.addr().is_ipv4() => {
+                Err(Cause::Invalid("gateway and destination are of two families"))
+            }
             _ => Ok(net),
         }
     }

@@ -59,7 +59,13 @@ impl Links {
         let creation = creation(spec, bridge).map_err(error)?;
         let finish = finish(spec).map_err(error)?;
         self.create_in_spite_of_left_over(spec.host, &creation).await.map_err(error)?;
-        if let Err(cause) = self.change(RouteNetlinkMessage::NewLink(finish), 0).await {
+        let mut finished = self.change(RouteNetlinkMessage::NewLink(finish.clone()), 0).await;
+        if matches!(finished, Err(Cause::Kernel { errno: libc::EAFNOSUPPORT, .. })) {
+            // No IPv6 in this kernel, or an MTU too small for it.
+            let without_ipv6 = without(finish, &no_ipv6_address());
+            finished = self.change(RouteNetlinkMessage::NewLink(without_ipv6), 0).await;
+        }
+        if let Err(cause) = finished {
             let _ = self.delete(spec.host).await;
             return Err(error(cause));
         }
@@ -129,4 +135,9 @@ fn finish(spec: &VethSpec<'_>) -> Result<LinkMessage, Cause> {
         host.attributes.push(LinkAttribute::IfAlias(alias.to_owned()));
     }
     Ok(host)
+}
+
+fn without(mut message: LinkMessage, attribute: &LinkAttribute) -> LinkMessage {
+    message.attributes.retain(|present| present != attribute);
+    message
 }

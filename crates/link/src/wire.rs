@@ -57,16 +57,17 @@ pub(crate) fn read_u32(bytes: &[u8]) -> u32 {
 
 /// A socket in namespace `netns`, subscribed to `groups` (a bit mask). It stays there whatever its user's thread does.
 pub(crate) fn socket(netns: &NetNs, groups: u32) -> Result<Socket, Cause> {
-    netns.run(move || {
-        let mut socket = Socket::new(NETLINK_ROUTE)?;
-        socket.set_non_blocking(true)?;
-        socket.bind(&SocketAddr::new(0, groups))?;
-        socket.set_cap_ack(true)?;
-        socket.set_ext_ack(true)?;
-        socket.set_netlink_get_strict_chk(true)?;
-        Ok::<_, io::Error>(socket)
-    })?
-    .map_err(Cause::Io)
+    netns
+        .run(move || {
+            let mut socket = Socket::new(NETLINK_ROUTE)?;
+            socket.set_non_blocking(true)?;
+            socket.bind(&SocketAddr::new(0, groups))?;
+            socket.set_cap_ack(true)?;
+            socket.set_ext_ack(true)?;
+            socket.set_netlink_get_strict_chk(true)?;
+            Ok::<_, io::Error>(socket)
+        })?
+        .map_err(Cause::Io)
 }
 
 /// Waits for the next datagram from the kernel; those of other processes are thrown away.
@@ -96,7 +97,7 @@ pub(crate) struct Channel {
 
 impl Channel {
     pub(crate) fn open(netns: &NetNs) -> Result<Self, Cause> {
-        let socket = AsyncFd::register(socket(netns, 0)?)?;
+        let socket = crate::reactor::register(socket(netns, 0)?)?;
         Ok(Self { socket, sequence: 0, buffer: Vec::with_capacity(BUFFER) })
     }
 
