@@ -27,7 +27,7 @@ impl Hierarchy {
     }
 
     /// Makes the group and those above it. In a v1 cpuset hierarchy each new group gets its parent's processors and memory
-    /// nodes: without them no process may enter it.
+    /// nodes, without which no process may enter it, and passes them on to groups that others make below it.
     pub fn create(&self, path: &str) -> Result<(), CgroupError> {
         let mut directory = self.mount.clone();
         for name in path.split('/') {
@@ -42,6 +42,8 @@ impl Hierarchy {
                 for file in ["cpuset.cpus", "cpuset.mems"] {
                     inherit(&parent.join(file), &directory.join(file))?;
                 }
+                let file = directory.join("cgroup.clone_children");
+                fs::write(&file, "1").map_err(CgroupError::group("set", file))?;
             }
         }
         Ok(())

@@ -111,6 +111,17 @@ fn a_process_enters_in_every_hierarchy_and_is_seen_from_above() {
 }
 
 #[test]
+fn a_group_that_somebody_else_makes_below_ours_can_be_entered_too() {
+    let group = Group::new("foreign");
+    for line in fs::read_to_string("/proc/self/mountinfo").unwrap().lines().filter(|line| line.contains(" - cgroup")) {
+        let mount = line.split(' ').nth(4).unwrap();
+        fs::create_dir_all(PathBuf::from(mount).join(&group.path).join("foreign")).unwrap();
+    }
+    let process = Process(Command::new("sleep").arg("600").stdout(Stdio::null()).spawn().unwrap());
+    group.cgroups.enter(&format!("{}/foreign", group.path), process.pid()).unwrap();
+}
+
+#[test]
 fn a_populated_group_is_not_removed_and_its_process_stays() {
     let group = Group::new("busy");
     let (leaf, process) = group.child("payload");
