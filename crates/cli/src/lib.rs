@@ -1,1 +1,3 @@
 //! The operators' tools: vmadm, imgadm, sysinfo.
+
+pub mod vmadm;

@@ -128,7 +128,7 @@ impl InstanceError {
 }
 
 /// The text of an error and of everything that caused it, joined by `: `.
-pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+pub fn chain_text(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

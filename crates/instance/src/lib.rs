@@ -1,1 +1,44 @@
-//! Instances: create, start, stop, reboot, kill, delete, look up, watch.
+//! Instances of a compute node: what they should be, what they are, and every change between.
+//!
+//! Called by `vmadm` and the agents. Owns the machine files, the run-state files and the runtime directories. Changes take
+//! the instance's lock, are made of steps with an undo, and can be resumed after a kill at any point; readers take no
+//! lock. Everything is synchronous: daemons call it on blocking threads. Guests belong to their monitors
+//! (`instance-monitor`), so nothing here is needed for a guest to go on running.
+
+mod boot;
+mod create;
+mod delete;
+mod error;
+mod guest_files;
+mod guest_init;
+mod id_ranges;
+mod info;
+mod instances;
+mod launch;
+mod machines;
+mod names;
+pub mod network;
+mod object;
+mod observe;
+mod recover;
+mod run;
+mod runstates;
+mod seed;
+mod spec;
+mod update;
+mod watch;
+mod world;
+
+pub use boot::{BootFiles, prepare};
+pub use error::{InstanceError, chain_text as chain};
+pub use instances::{Instances, to_json};
+pub use launch::{Launcher, Mission, Readiness, monitor_program as console_program};
+pub use machines::{Machine, Machines};
+pub use names::{guest_link, host_link};
+pub use object::NodeFacts;
+pub use observe::Presence;
+pub use recover::Recovery;
+pub use run::{STOP_PATIENCE, StopOptions};
+pub use runstates::{RunStateError, RunStates};
+pub use watch::{Change, ChangeKind, Watcher};
+pub use world::validate;

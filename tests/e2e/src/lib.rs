@@ -1,1 +1,15 @@
-//! Scenarios on real kernels, and the harness that they share.
+//! The harness of scenarios on a real kernel: nodes below roots of their own, each with its network namespace, storage
+//! in directories and a small image with a real init. Whatever a test makes is removed when its node is dropped, also
+//! after a failure.
+
+mod busybox;
+mod command;
+mod headnode;
+mod node;
+mod wait;
+
+pub use busybox::{IMAGE_UUID, image_files, rootfs_tar};
+pub use command::{Outcome, program};
+pub use headnode::{Headnode, HttpReply, http};
+pub use node::{EXTERNAL_TAG, Node, assert_no_trace};
+pub use wait::{until, until_some};

@@ -1,0 +1,71 @@
+//! Payloads from files and standard input, bounded.
+
+use std::{
+    fs::File,
+    io::{self, IsTerminal, Read},
+    path::Path,
+};
+
+use serde_json::Value;
+use triton_types::JsonMap;
+
+use super::{Failure, args::Input};
+
+/// Largest payload: cn-agent takes bodies of the same order (cn-agent.md section 2.2).
+const MAX_PAYLOAD: u64 = 16 << 20;
+
+/// Reads the payload of `verb`.
+pub(super) fn payload(input: &Input, verb: &str) -> Result<JsonMap, Failure> {
+    let text = match input.file.as_deref() {
+        Some(path) if path != Path::new("-") => {
+            let file = File::open(path).map_err(|error| match error.kind() {
+                io::ErrorKind::NotFound => Failure::Failed(format!("File: {} does not exist.", path.display())),
+                _ => Failure::Failed(format!("File: {} cannot be read: {error}", path.display())),
+            })?;
+            read(file)?
+        }
+        _ if io::stdin().is_terminal() => {
+            return Err(Failure::Usage(format!("Will not {verb} from stdin when stdin is a tty.")));
+        }
+        _ => read(io::stdin().lock())?,
+    };
+    parse(&text)
+}
+
+fn read(source: impl Read) -> Result<Vec<u8>, Failure> {
+    let mut bytes = Vec::new();
+    source.take(MAX_PAYLOAD + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MAX_PAYLOAD {
+        return Err(Failure::Failed(format!("Invalid JSON payload: larger than {MAX_PAYLOAD} bytes")));
+    }
+    Ok(bytes)
+}
+
+fn parse(text: &[u8]) -> Result<JsonMap, Failure> {
+    match serde_json::from_slice(text) {
+        Ok(Value::Object(map)) => Ok(map),
+        Ok(_) => Err(Failure::Failed("Invalid JSON payload: not an object".to_owned())),
+        Err(error) => Err(Failure::Failed(format!("Invalid JSON payload: {error}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_json_object_is_refused_with_the_reason() {
+        for (text, reason) in [("{\"a\":", "EOF"), ("[1]", "not an object"), ("", "EOF")] {
+            match parse(text.as_bytes()) {
+                Err(Failure::Failed(message)) => assert!(message.starts_with("Invalid JSON payload: ") && message.contains(reason), "{message}"),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn deep_nesting_is_an_error_and_no_overflow() {
+        let text = "[".repeat(1 << 20);
+        assert!(parse(text.as_bytes()).is_err());
+    }
+}

@@ -1,0 +1,149 @@
+//! Creation: steps with an undo, visible and deletable from before the first effect (instances.md section 6.3).
+
+use std::time::Duration;
+
+use triton_files::{Lock, LockError, SafeRoot, steps};
+use triton_storage::CloneOptions;
+use triton_types::{InstanceUuid, JsonMap, Lifecycle, MachineFile, Ownership, StorageRecord, Timestamp, VmConfig};
+use triton_vmspec::Created;
+
+use crate::{InstanceError, Instances, guest_files, id_ranges, seed, world::NodeWorld};
+
+/// How long creators wait for each other while they choose an id range: milliseconds of work under the lock.
+const RANGE_PATIENCE: Duration = Duration::from_secs(60);
+
+impl Instances {
+    /// Creates an instance from a payload, and starts it if `autoboot`. Returns its uuid.
+    ///
+    /// What fails before the instance is complete is undone; an instance that is complete and does not start stays, in
+    /// state `failed`, with the reason in the error: callers look at it and delete it (instances.md section 5.3).
+    ///
+    /// # Errors
+    /// [`InstanceError::Payload`] with nothing changed, [`InstanceError::Exists`], or the step that failed.
+    pub fn create(&self, payload: JsonMap) -> Result<InstanceUuid, InstanceError> {
+        let world = NodeWorld::new(self);
+        let Created { config, warnings, .. } = triton_vmspec::create(payload, &world, Timestamp::now())?;
+        let uuid = config.uuid;
+        for warning in warnings {
+            tracing::warn!(vm_uuid = %uuid, %warning, "payload");
+        }
+        let lock = Lock::take(&self.layout.instance_lock(uuid), "create", Duration::ZERO).map_err(|error| match error {
+            LockError::Held { .. } => InstanceError::Exists { uuid },
+            LockError::File(error) => InstanceError::File(error),
+        })?;
+        let file = match self.begin(config) {
+            Ok(file) => file,
+            Err(error) => {
+                if !self.exists(uuid) {
+                    lock.remove();
+                }
+                return Err(error);
+            }
+        };
+        steps::reached("create.begun");
+        if let Err(error) = self.install(file) {
+            self.undo(uuid, lock);
+            return Err(error);
+        }
+        self.first_boot(uuid)?;
+        Ok(uuid)
+    }
+
+    /// Chooses the id range and writes the machine file: from here on the instance exists.
+    fn begin(&self, config: VmConfig) -> Result<MachineFile, InstanceError> {
+        let uuid = config.uuid;
+        if self.exists(uuid) {
+            return Err(InstanceError::Exists { uuid });
+        }
+        if self.storage.instance_exists(uuid).map_err(InstanceError::step("look for the storage of", uuid))? {
+            return Err(InstanceError::DatasetExists { dataset: format!("{}/{uuid}", self.storage.pool()) });
+        }
+        // Two creators must not choose one range: the choice and the file that records it are made under one lock.
+        let _ranges = Lock::take(&self.layout.locks().join("id-ranges.lock"), "choose an id range", RANGE_PATIENCE)
+            .map_err(InstanceError::step("choose an id range for", uuid))?;
+        let files: Vec<MachineFile> = self.machines.uuids()?.into_iter().filter_map(|u| self.machines.read_alone(u).ok()).collect();
+        let ids = id_ranges::lowest_free(id_ranges::of(&files))
+            .ok_or_else(|| InstanceError::Node("no range of user ids is left on this compute node".to_owned()))?;
+        let storage = StorageRecord { kind: self.storage.kind(), ids, ownership: None };
+        let file = MachineFile { format: MachineFile::FORMAT, lifecycle: Lifecycle::Provisioning, storage: Some(storage), config };
+        self.machines.write(&file)?;
+        self.runs.bump(uuid).map_err(InstanceError::step("announce", uuid))?;
+        Ok(file)
+    }
+
+    /// Makes everything that a complete instance has.
+    fn install(&self, mut file: MachineFile) -> Result<(), InstanceError> {
+        let uuid = file.config.uuid;
+        let image = file.config.image_uuid.ok_or_else(|| InstanceError::Node(format!("instance {uuid} has no image")))?;
+        self.storage.clone_image(image, uuid, &clone_options(&file.config)).map_err(InstanceError::step("clone the image for", uuid))?;
+        steps::reached("create.cloned");
+        self.storage.mount_instance(uuid).map_err(InstanceError::step("mount", uuid))?;
+        let ownership = self.storage.detect_ownership(uuid).map_err(InstanceError::step("find out how to own the files of", uuid))?;
+        let Some(storage) = file.storage.as_mut() else {
+            return Err(InstanceError::Node(format!("instance {uuid} has no storage record")));
+        };
+        storage.ownership = Some(ownership);
+        let ids = storage.ids;
+        let owner = match ownership {
+            Ownership::Idmapped => (0, 0),
+            Ownership::Shifted => {
+                self.storage.shift(uuid, ids).map_err(InstanceError::step("shift the ids of", uuid))?;
+                (ids.base, ids.base)
+            }
+        };
+        steps::reached("create.owned");
+        self.machines.write_documents(&file)?;
+        steps::reached("create.documents");
+        let root = SafeRoot::open(&self.storage.root(uuid), owner).map_err(InstanceError::step("open the root of", uuid))?;
+        guest_files::write(&root, &file.config).map_err(InstanceError::step("write the guest's files of", uuid))?;
+        if guest_files::has_cloud_init(&root) {
+            seed::write(&self.storage.zonepath(uuid).join("seed"), &file.config, ids)?;
+        }
+        steps::reached("create.files");
+        file.lifecycle = Lifecycle::Installed;
+        self.machines.write(&file)?;
+        self.runs.bump(uuid).map_err(InstanceError::step("announce", uuid))?;
+        steps::reached("create.installed");
+        Ok(())
+    }
+
+    /// Starts a new instance; one that does not start is marked as failed.
+    fn first_boot(&self, uuid: InstanceUuid) -> Result<(), InstanceError> {
+        let machine = self.machines.read(uuid)?;
+        if !machine.file.config.autoboot {
+            return Ok(());
+        }
+        self.boot(&machine).inspect_err(|_| {
+            let mut file = machine.file.clone();
+            file.lifecycle = Lifecycle::Provisioning;
+            if let Err(error) = self.machines.write(&file) {
+                tracing::error!(vm_uuid = %uuid, %error, "a failed creation could not be marked");
+            }
+            let _ = self.runs.bump(uuid);
+        })
+    }
+
+    /// Takes back a creation that failed: storage first, the machine file last.
+    fn undo(&self, uuid: InstanceUuid, lock: Lock) {
+        let result = self.storage.destroy_instance(uuid).map_err(InstanceError::step("destroy the storage of", uuid)).and_then(|()| {
+            self.machines.remove(uuid)?;
+            self.runs.remove(uuid).map_err(InstanceError::step("forget the run-state of", uuid))
+        });
+        match result {
+            Ok(()) => lock.remove(),
+            Err(error) => {
+                tracing::error!(vm_uuid = %uuid, error = %crate::error::chain_text(&error), "a failed creation was not taken back; delete it");
+            }
+        }
+    }
+}
+
+/// What storage needs to know of a configuration.
+fn clone_options(config: &VmConfig) -> CloneOptions {
+    CloneOptions {
+        quota_mib: config.quota.as_ref().and_then(triton_types::Quota::mib),
+        compression: config.zfs_root_compression.clone(),
+        recordsize: config.zfs_root_recsize,
+        ..CloneOptions::default()
+    }
+}

@@ -1,0 +1,59 @@
+//! Deletion: the exact reverse of creation, resumable at any point (instances.md section 6.3).
+
+use triton_files::{Lock, steps};
+use triton_types::{InstanceUuid, Lifecycle};
+
+use crate::{InstanceError, Instances, StopOptions, instances::PATIENCE};
+
+impl Instances {
+    /// Stops and removes an instance, whatever state it is in. The machine file goes last, so that a deletion which was
+    /// interrupted is seen and resumed.
+    ///
+    /// # Errors
+    /// [`InstanceError::NotFound`], [`InstanceError::Protected`]; a step that failed is named, and deletion can be tried again.
+    pub fn delete(&self, uuid: InstanceUuid) -> Result<(), InstanceError> {
+        if !self.exists(uuid) {
+            self.layout.check_store()?;
+            return Err(InstanceError::NotFound { uuid });
+        }
+        let lock = self.lock(uuid, "delete", PATIENCE)?;
+        let mut file = self.machines.read(uuid)?.file;
+        if file.config.indestructible_zoneroot {
+            return Err(InstanceError::Protected("indestructible_zoneroot is set, cannot delete".to_owned()));
+        }
+        if file.config.indestructible_delegated {
+            return Err(InstanceError::Protected("indestructible_delegated is set, cannot delete".to_owned()));
+        }
+        steps::reached("delete.checked");
+        if file.lifecycle != Lifecycle::Deleting || file.config.autoboot {
+            file.lifecycle = Lifecycle::Deleting;
+            file.config.autoboot = false;
+            self.machines.write(&file)?;
+            self.runs.bump(uuid).map_err(InstanceError::step("announce the deletion of", uuid))?;
+        }
+        steps::reached("delete.marked");
+        self.finish_deletion(uuid, lock)
+    }
+
+    /// The part of a deletion that follows the mark. Every step tolerates that it was done before.
+    pub(crate) fn finish_deletion(&self, uuid: InstanceUuid, lock: Lock) -> Result<(), InstanceError> {
+        self.heal(uuid)?;
+        self.halt(uuid, StopOptions { force: true, timeout: None })?;
+        steps::reached("delete.stopped");
+        self.storage.destroy_instance(uuid).map_err(InstanceError::step("destroy the storage of", uuid))?;
+        steps::reached("delete.destroyed");
+        let runtime = self.layout.runtime(uuid);
+        match std::fs::remove_dir_all(&runtime) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                return Err(triton_files::FileError::new("remove", runtime, e).into());
+            }
+            _ => {}
+        }
+        steps::reached("delete.runtime");
+        self.machines.remove(uuid)?;
+        steps::reached("delete.forgotten");
+        self.runs.remove(uuid).map_err(InstanceError::step("forget the run-state of", uuid))?;
+        lock.remove();
+        Ok(())
+    }
+}

@@ -1,0 +1,200 @@
+//! The instances of one node: what every caller holds.
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use serde_json::Value;
+use triton_cgroup::Cgroups;
+use triton_files::{Holder, Identity, Layout, Lock, LockError};
+use triton_storage::Storage;
+use triton_types::{InstanceUuid, JsonMap, Lifecycle, RunState, VmObject, VmState};
+
+use crate::{
+    InstanceError, Machines, RunStates,
+    launch::Launcher,
+    machines::Machine,
+    object::{self, NodeFacts, Parts},
+    observe::Presence,
+};
+
+/// How long a change waits for another change of the same instance.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(300);
+
+/// Instances of one compute node: changes take the instance's lock, readers take none.
+#[derive(Debug)]
+pub struct Instances {
+    pub(crate) layout: Layout,
+    pub(crate) identity: Identity,
+    pub(crate) machines: Machines,
+    pub(crate) runs: RunStates,
+    pub(crate) storage: Arc<Storage>,
+    pub(crate) cgroups: Cgroups,
+    pub(crate) launcher: Launcher,
+    pub(crate) facts: NodeFacts,
+}
+
+impl Instances {
+    /// Opens the instances below `layout`.
+    ///
+    /// # Errors
+    /// When the node is not set up: no state directory, no storage chosen, its pool not there, no control groups.
+    pub fn open(layout: &Layout) -> Result<Self, InstanceError> {
+        layout.check_store()?;
+        let node = |e: &dyn std::error::Error| InstanceError::Node(crate::error::chain_text(e));
+        let facts = triton_sysinfo::HostFacts::load(layout).map(NodeFacts::from).unwrap_or_default();
+        Ok(Self {
+            identity: Identity::load_or_create(layout)?,
+            machines: Machines::new(layout),
+            runs: RunStates::new(layout),
+            storage: Arc::new(Storage::open(layout).map_err(|e| node(&e))?),
+            cgroups: Cgroups::probe().map_err(|e| node(&e))?,
+            launcher: Launcher::detect(layout),
+            facts,
+            layout: layout.clone(),
+        })
+    }
+
+    /// Where the node's files are.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// The storage that holds the instances.
+    pub fn storage(&self) -> &Arc<Storage> {
+        &self.storage
+    }
+
+    /// The instances that exist, readable or not, in the order of uuids.
+    ///
+    /// # Errors
+    /// When their store is not there: that is not "none" (design section 9, invariant 1).
+    pub fn uuids(&self) -> Result<Vec<InstanceUuid>, InstanceError> {
+        Ok(self.machines.uuids()?)
+    }
+
+    /// True if the instance exists, readable or not.
+    pub fn exists(&self, uuid: InstanceUuid) -> bool {
+        self.machines.exists(uuid)
+    }
+
+    /// The VM object of one instance, as it is now.
+    ///
+    /// # Errors
+    /// [`InstanceError::NotFound`], [`InstanceError::Unreadable`].
+    pub fn load(&self, uuid: InstanceUuid) -> Result<VmObject, InstanceError> {
+        let machine = self.machines.read(uuid)?;
+        Ok(self.object_of(machine, true))
+    }
+
+    /// All VM objects in the order of uuids; those whose files cannot be used have the state `unreadable`. Instances with
+    /// `do_not_inventory` are left out unless `include_dni` (instances.md section 4.4).
+    ///
+    /// # Errors
+    /// As [`Instances::uuids`].
+    pub fn list(&self, include_dni: bool) -> Result<Vec<VmObject>, InstanceError> {
+        let mut objects = Vec::new();
+        for uuid in self.machines.uuids()? {
+            match self.machines.read(uuid) {
+                Ok(machine) if machine.file.config.do_not_inventory && !include_dni => {}
+                Ok(machine) => objects.push(self.object_of(machine, false)),
+                Err(InstanceError::NotFound { .. }) => {}
+                Err(error) => {
+                    tracing::warn!(vm_uuid = %uuid, error = %crate::error::chain_text(&error), "machine file cannot be used");
+                    objects.push(object::unreadable(uuid, &self.facts));
+                }
+            }
+        }
+        Ok(objects)
+    }
+
+    /// [`Instances::list`] as JSON, for filters and tables.
+    ///
+    /// # Errors
+    /// As [`Instances::list`].
+    pub fn list_json(&self, include_dni: bool) -> Result<Vec<JsonMap>, InstanceError> {
+        Ok(self.list(include_dni)?.iter().map(to_json).collect())
+    }
+
+    fn object_of(&self, machine: Machine, with_snapshots: bool) -> VmObject {
+        let uuid = machine.file.config.uuid;
+        let (run, presence) = self.run_of(uuid);
+        let zonepath = self.machines.zonepath(&machine.file);
+        // A node that lost /run knows the last end from the instance's own files (ruling 43); a run that was adopted has none.
+        let last_exit = run.last_exit.or_else(|| object::last_exited(&zonepath));
+        let dataset = zonepath.join("root").is_dir();
+        let creating = !presence.has_init()
+            && self.holder(uuid).is_some_and(|holder| holder.action == "create")
+            && machine.file.lifecycle != Lifecycle::Deleting;
+        let snapshots = if with_snapshots && dataset { self.snapshots(uuid) } else { Vec::new() };
+        object::build(Parts { machine, run, presence, dataset, creating, snapshots, last_exit, facts: &self.facts })
+    }
+
+    fn snapshots(&self, uuid: InstanceUuid) -> Vec<triton_types::Snapshot> {
+        self.storage.snapshots(uuid).unwrap_or_default().into_iter().map(Into::into).collect()
+    }
+
+    /// Who changes the instance now, if anybody does.
+    pub fn holder(&self, uuid: InstanceUuid) -> Option<Holder> {
+        let path = self.layout.instance_lock(uuid);
+        if Lock::is_free(&path) { None } else { Lock::holder(&path) }
+    }
+
+    /// The run-state and what of it is true. A file that cannot be used reads as stopped; the processes decide.
+    pub(crate) fn run_of(&self, uuid: InstanceUuid) -> (RunState, Presence) {
+        let run = self.runs.read(uuid).unwrap_or_else(|_| RunState::stopped(uuid));
+        let presence = Presence::of(&run);
+        (run, presence)
+    }
+
+    /// Takes the instance's lock for `action`.
+    pub(crate) fn lock(&self, uuid: InstanceUuid, action: &str, patience: Duration) -> Result<Lock, InstanceError> {
+        Lock::take(&self.layout.instance_lock(uuid), action, patience).map_err(|source| match source {
+            LockError::Held { .. } => InstanceError::Busy { uuid, source },
+            LockError::File(error) => InstanceError::File(error),
+        })
+    }
+
+    /// The cgroup of the instance, relative to the hierarchies' roots: its supervisor, monitor and payload are leaves of it.
+    pub(crate) fn cgroup(&self, uuid: InstanceUuid) -> String {
+        cgroup_path(&self.layout, &self.identity, uuid)
+    }
+
+    /// The state in words, for errors.
+    pub(crate) fn state_word(&self, machine: &Machine) -> String {
+        self.object_of(machine.clone(), false).state.to_string()
+    }
+
+    /// Uuids of the instances that are running now.
+    ///
+    /// # Errors
+    /// As [`Instances::uuids`].
+    pub fn running(&self) -> Result<BTreeSet<InstanceUuid>, InstanceError> {
+        Ok(self.list(true)?.into_iter().filter(|vm| vm.state == VmState::Running).map(|vm| vm.zonename).collect())
+    }
+}
+
+/// Where an instance's cgroups are: below its own unit on a compute node (ruling 38), else below the node's prefix.
+pub(crate) fn cgroup_path(layout: &Layout, identity: &Identity, uuid: InstanceUuid) -> String {
+    match Launcher::detect(layout) {
+        Launcher::Systemd => format!("triton.slice/triton-instance@{uuid}.service"),
+        Launcher::Direct { .. } => format!("{}/{uuid}", identity.prefix),
+    }
+}
+
+/// A VM object as a JSON map.
+pub fn to_json(object: &VmObject) -> JsonMap {
+    match serde_json::to_value(object) {
+        Ok(Value::Object(map)) => map,
+        _ => JsonMap::new(),
+    }
+}
+
+impl From<triton_sysinfo::HostFacts> for NodeFacts {
+    fn from(facts: triton_sysinfo::HostFacts) -> Self {
+        Self {
+            server_uuid: Some(facts.server_uuid),
+            datacenter_name: facts.datacenter_name,
+            platform_buildstamp: Some(facts.platform_stamp),
+            headnode_id: facts.headnode_id,
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! Starting the monitor of an instance: through systemd on a compute node, directly elsewhere (ruling 38).
+
+use std::{
+    fs::OpenOptions,
+    io::Read,
+    os::{fd::AsFd, unix::fs::OpenOptionsExt},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use serde::{Deserialize, Serialize};
+use triton_files::Layout;
+use triton_types::InstanceUuid;
+
+/// The one line that a monitor tells its starter.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Readiness {
+    /// Init runs.
+    pub ok: bool,
+    /// Init's pid.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pid: Option<i32>,
+    /// Why it does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// Why a monitor is started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mission {
+    /// To boot the instance.
+    Boot,
+    /// To take over a running guest whose monitor died.
+    Adopt,
+}
+
+impl Mission {
+    /// The monitor's verb.
+    pub const fn verb(self) -> &'static str {
+        match self {
+            Self::Boot => "run",
+            Self::Adopt => "adopt",
+        }
+    }
+}
+
+/// The template unit that holds a monitor and its guest on a compute node.
+const UNIT_FILE: &str = "/etc/systemd/system/triton-instance@.service";
+
+/// How monitors are started on this node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Launcher {
+    /// As `triton-instance@<uuid>.service`: no stop, sandbox or crash of an agent reaches the guest.
+    Systemd,
+    /// As a process of its own session.
+    Direct {
+        /// The program.
+        monitor: PathBuf,
+    },
+}
+
+impl Launcher {
+    /// Systemd where it runs and has our unit; else directly.
+    pub fn detect(layout: &Layout) -> Self {
+        if layout.is_host() && Path::new("/run/systemd/system").is_dir() && Path::new(UNIT_FILE).exists() {
+            Self::Systemd
+        } else {
+            Self::Direct { monitor: monitor_program() }
+        }
+    }
+
+    /// Starts the monitor and waits at most `patience` for its word.
+    ///
+    /// # Errors
+    /// Why the guest does not run, in words.
+    pub fn launch(&self, layout: &Layout, uuid: InstanceUuid, mission: Mission, patience: Duration) -> Result<(), String> {
+        match self {
+            Self::Systemd => launch_unit(uuid, patience),
+            Self::Direct { monitor } => launch_directly(monitor, layout, uuid, mission, patience),
+        }
+    }
+}
+
+/// The monitor beside the running program; for tests, beside the directory that holds them; else where it is installed.
+pub fn monitor_program() -> PathBuf {
+    const NAME: &str = "instance-monitor";
+    let own = std::env::current_exe().unwrap_or_default();
+    own.ancestors()
+        .skip(1)
+        .take(2)
+        .map(|directory| directory.join(NAME))
+        .find(|path| path.is_file())
+        .unwrap_or_else(|| PathBuf::from("/usr/triton/bin").join(NAME))
+}
+
+fn launch_unit(uuid: InstanceUuid, patience: Duration) -> Result<(), String> {
+    let unit = format!("triton-instance@{uuid}.service");
+    let seconds = patience.as_secs().max(1).to_string();
+    let output = Command::new("timeout")
+        .args([&seconds, "systemctl", "restart", &unit])
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|e| format!("could not run systemctl: {e}"))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(format!("{unit} did not start: {}", String::from_utf8_lossy(&output.stderr).trim()))
+}
+
+fn launch_directly(monitor: &Path, layout: &Layout, uuid: InstanceUuid, mission: Mission, patience: Duration) -> Result<(), String> {
+    let log_path = layout.runtime(uuid).join("monitor.log");
+    let log = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .mode(0o600)
+        .open(&log_path)
+        .map_err(|e| format!("could not open {}: {e}", log_path.display()))?;
+    let (mut reader, writer) = std::io::pipe().map_err(|e| format!("no pipe: {e}"))?;
+    let mut child = Command::new(monitor)
+        .args([mission.verb(), "--root"])
+        .arg(layout.root())
+        .args(["--ready-fd", "1", &uuid.to_string()])
+        .env_clear()
+        .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stdout(writer)
+        .stderr(log)
+        .spawn()
+        .map_err(|e| format!("could not run {}: {e}", monitor.display()))?;
+    // The monitor detaches at once: this process is only its first instant, and leaves no zombie.
+    child.wait().map_err(|e| format!("could not wait for the monitor: {e}"))?;
+    let deadline = Instant::now() + patience;
+    let mut line = Vec::new();
+    while !line.ends_with(b"\n") {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let mut fds = [PollFd::new(reader.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut fds, PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)) {
+            Ok(0) => return Err(format!("the guest did not start within {} s", patience.as_secs())),
+            Err(nix::errno::Errno::EINTR) => continue,
+            Err(e) => return Err(format!("could not wait for the monitor: {e}")),
+            Ok(_) => {}
+        }
+        let mut buffer = [0; 4096];
+        match reader.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(count) if line.len() < 64 << 10 => line.extend_from_slice(&buffer[..count]),
+            Ok(_) => break,
+            Err(e) => return Err(format!("could not read the monitor's answer: {e}")),
+        }
+    }
+    match serde_json::from_slice(&line) {
+        Ok(Readiness { ok: true, .. }) => Ok(()),
+        Ok(Readiness { error, .. }) => Err(error.unwrap_or_else(|| "the monitor gave no reason".to_owned())),
+        Err(_) => Err(format!("the monitor ended without an answer: {}", tail(&log_path))),
+    }
+}
+
+/// The last lines of a log, bounded.
+fn tail(path: &Path) -> String {
+    let text = std::fs::read(path).unwrap_or_default();
+    let from = text.len().saturating_sub(1024);
+    String::from_utf8_lossy(&text[from..]).trim().to_owned()
+}

@@ -1,0 +1,289 @@
+//! The links of an instance: what they should be (pure), and making and removing them.
+//!
+//! Links, addresses and routes are made from the host in the `start-host` hook, after the guest's network namespace
+//! exists and before its init runs (ruling 41): no guest software is needed, and no frame leaves before all is set.
+
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    os::fd::AsFd,
+};
+
+use ipnet::{IpNet, Ipv4Net};
+use serde::{Deserialize, Serialize};
+use triton_files::{FileError, Layout, read_json};
+use triton_link::{LinkError, Links, NetNs, Route, VethSpec};
+use triton_nictag::NicTags;
+use triton_types::{InstanceUuid, Mac, Nic, NicAddress, VmConfig};
+
+use crate::names::{guest_link, host_link};
+
+/// The network of one boot: `network.json` in the instance's runtime directory. Derived, never edited.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NetworkPlan {
+    /// Version of the format, 1.
+    pub format: u32,
+    /// The instance.
+    pub uuid: InstanceUuid,
+    /// One per NIC, in interface order.
+    pub links: Vec<LinkPlan>,
+    /// Default route first.
+    pub routes: Vec<RoutePlan>,
+}
+
+/// One veth.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LinkPlan {
+    /// Host end.
+    pub host: String,
+    /// Guest end.
+    pub guest: String,
+    /// MAC of the guest end.
+    pub mac: Mac,
+    /// MTU of both ends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mtu: Option<u32>,
+    /// Bridge of the host end.
+    pub bridge: String,
+    /// VLAN of the bridge port; 0 is untagged.
+    pub vlan_id: u16,
+    /// The bridge may learn further MACs behind this port (`allow_mac_spoofing`, VRRP).
+    pub learning: bool,
+    /// Addresses of the guest end.
+    pub addresses: Vec<IpNet>,
+}
+
+/// One route in the guest.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RoutePlan {
+    /// Destination; absent for the IPv4 default route.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub destination: Option<IpNet>,
+    /// Router; absent for a destination on the link.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gateway: Option<IpAddr>,
+    /// Guest interface.
+    pub interface: String,
+}
+
+/// Why an instance cannot be given its network.
+#[derive(Debug, thiserror::Error)]
+pub enum NetworkError {
+    /// NIC tags of the configuration that this node lacks (instances case 36).
+    #[error("{}", .0.iter().map(|tag| format!("Invalid nic tag \"{tag}\"")).collect::<Vec<_>>().join("\n"))]
+    Tags(Vec<String>),
+    /// A NIC asks for what this node cannot give.
+    #[error("nic {mac}: {reason}")]
+    Nic {
+        /// The NIC.
+        mac: Mac,
+        /// What is missing.
+        reason: String,
+    },
+    /// The kernel refused a link, address or route.
+    #[error(transparent)]
+    Link(#[from] LinkError),
+    /// The plan or the tags could not be read.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The tags.
+    #[error(transparent)]
+    NicTags(#[from] triton_nictag::NicTagError),
+    /// No runtime for the calls.
+    #[error("no runtime for netlink: {0}")]
+    Runtime(#[from] std::io::Error),
+}
+
+/// What the links of `config` should be on a node with `tags`.
+///
+/// # Errors
+/// All tags that the node lacks, at once.
+pub fn plan(config: &VmConfig, tags: &NicTags) -> Result<NetworkPlan, NetworkError> {
+    let mut missing = Vec::new();
+    let mut links = Vec::new();
+    for nic in &config.nics {
+        match tags.bridge(&nic.nic_tag) {
+            Some(bridge) => links.push(link_plan(config.uuid, nic, bridge)),
+            None => missing.push(nic.nic_tag.to_string()),
+        }
+    }
+    if !missing.is_empty() {
+        return Err(NetworkError::Tags(missing));
+    }
+    for link in &links {
+        triton_nictag::check_vlan(link.vlan_id).map_err(|e| NetworkError::Nic { mac: link.mac, reason: e.to_string() })?;
+    }
+    Ok(NetworkPlan { format: 1, uuid: config.uuid, links, routes: routes(config) })
+}
+
+fn link_plan(uuid: InstanceUuid, nic: &Nic, bridge: String) -> LinkPlan {
+    LinkPlan {
+        host: host_link(uuid, &nic.interface),
+        guest: guest_link(&nic.interface),
+        mac: nic.mac,
+        mtu: nic.mtu,
+        bridge,
+        vlan_id: nic.vlan_id.unwrap_or(0),
+        learning: nic.allow_mac_spoofing || nic.vrrp_vrid.is_some(),
+        addresses: nic.ips.iter().filter_map(NicAddress::net).collect(),
+    }
+}
+
+/// The default route of the primary NIC, then the static routes (instances.md section 2.6).
+fn routes(config: &VmConfig) -> Vec<RoutePlan> {
+    let mut routes = Vec::new();
+    if let Some((nic, gateway)) = config.primary_nic().and_then(|nic| Some((nic, nic.gateways.first()?))) {
+        let interface = guest_link(&nic.interface);
+        routes.push(RoutePlan { destination: None, gateway: Some(IpAddr::V4(*gateway)), interface });
+    }
+    for (destination, gateway) in &config.routes {
+        let Some(destination) = parse_destination(destination) else { continue };
+        let Some(gateway) = gateway.as_str() else { continue };
+        if let Some((interface, gateway)) = resolve_gateway(config, gateway) {
+            routes.push(RoutePlan { destination: Some(destination), gateway, interface });
+        }
+    }
+    routes
+}
+
+fn parse_destination(text: &str) -> Option<IpNet> {
+    text.parse::<Ipv4Net>().map(|net| net.trunc()).or_else(|_| text.parse::<Ipv4Addr>().map(Ipv4Net::from)).ok().map(IpNet::V4)
+}
+
+/// `nics[N]` and `macs[M]` are routes on that link; an address is reached through the NIC whose network holds it, else
+/// through the primary one.
+fn resolve_gateway(config: &VmConfig, text: &str) -> Option<(String, Option<IpAddr>)> {
+    let inner = |prefix: &str| text.strip_prefix(prefix).and_then(|rest| rest.strip_suffix(']'));
+    if let Some(index) = inner("nics[") {
+        let nic = config.nics.get(index.parse::<usize>().ok()?)?;
+        return Some((guest_link(&nic.interface), None));
+    }
+    if let Some(mac) = inner("macs[") {
+        let mac: Mac = mac.parse().ok()?;
+        let nic = config.nics.iter().find(|nic| nic.mac == mac)?;
+        return Some((guest_link(&nic.interface), None));
+    }
+    let gateway: Ipv4Addr = text.parse().ok()?;
+    let holds = |nic: &&Nic| nic.ips.iter().filter_map(NicAddress::net).any(|net| net.contains(&IpAddr::V4(gateway)));
+    let nic = config.nics.iter().find(holds).or_else(|| config.primary_nic())?;
+    Some((guest_link(&nic.interface), Some(IpAddr::V4(gateway))))
+}
+
+/// The plan of the current boot.
+///
+/// # Errors
+/// When the file cannot be used. Absent is an empty plan: nothing was ever attached.
+pub fn read_plan(layout: &Layout, uuid: InstanceUuid) -> Result<NetworkPlan, FileError> {
+    let path = layout.runtime(uuid).join("network.json");
+    Ok(read_json(&path)?.unwrap_or(NetworkPlan { format: 1, uuid, links: Vec::new(), routes: Vec::new() }))
+}
+
+fn block_on<T>(future: impl Future<Output = Result<T, NetworkError>>) -> Result<T, NetworkError> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(future)
+}
+
+/// Makes the links of the current plan, their guest ends in the network namespace of process `pid`.
+///
+/// # Errors
+/// Names the link, address or route that the kernel refused. What was made by then is removed.
+pub fn attach(layout: &Layout, uuid: InstanceUuid, pid: i32) -> Result<(), NetworkError> {
+    let plan = read_plan(layout, uuid)?;
+    let result = block_on(attach_plan(&plan, pid));
+    if result.is_err() {
+        let _ = detach(layout, uuid);
+    }
+    result
+}
+
+async fn attach_plan(plan: &NetworkPlan, pid: i32) -> Result<(), NetworkError> {
+    let namespace = NetNs::of_pid(pid)?;
+    let host = Links::open()?;
+    let guest = Links::open_in(namespace.as_fd())?;
+    guest.set_up("lo").await?;
+    for link in &plan.links {
+        let alias = format!("instance {} {}", plan.uuid, link.guest);
+        host.create_veth(&VethSpec {
+            host: &link.host,
+            guest: &link.guest,
+            guest_mac: Some(link.mac.0),
+            mtu: link.mtu,
+            guest_netns: namespace.as_fd(),
+            bridge: Some(&link.bridge),
+            alias: Some(&alias),
+        })
+        .await?;
+        triton_nictag::set_port(&host, &link.host, link.mac.0, link.vlan_id, link.learning).await?;
+        for address in &link.addresses {
+            guest.add_address(&link.guest, *address).await?;
+        }
+        guest.set_up(&link.guest).await?;
+    }
+    for route in &plan.routes {
+        guest.add_route(&Route { destination: route.destination, gateway: route.gateway, interface: route.interface.clone() }).await?;
+    }
+    Ok(())
+}
+
+/// Removes the host ends of the current plan; those that are gone are success.
+///
+/// # Errors
+/// Names a link that the kernel would not remove.
+pub fn detach(layout: &Layout, uuid: InstanceUuid) -> Result<(), NetworkError> {
+    let plan = read_plan(layout, uuid)?;
+    if plan.links.is_empty() {
+        return Ok(());
+    }
+    block_on(async {
+        let host = Links::open()?;
+        for link in &plan.links {
+            host.delete(&link.host).await?;
+        }
+        Ok(())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config() -> VmConfig {
+        let mut config = VmConfig::bare(InstanceUuid::NIL);
+        for (index, ip) in [(0u8, "10.0.0.5/24"), (1, "172.16.0.5/16")] {
+            let mut nic = Nic::new(format!("net{index}"), Mac([2, 8, 0x20, 0, 0, index]), "external".parse().unwrap());
+            nic.ips = vec![ip.parse().unwrap()];
+            nic.gateways = vec!["10.0.0.1".parse().unwrap()];
+            nic.primary = index == 0;
+            config.nics.push(nic);
+        }
+        config
+    }
+
+    #[test]
+    fn only_the_primary_gateway_becomes_the_default_route() {
+        let routes = routes(&config());
+        assert_eq!(routes, [RoutePlan { destination: None, gateway: Some("10.0.0.1".parse().unwrap()), interface: "eth0".into() }]);
+    }
+
+    /// instances case 49
+    #[test]
+    fn static_routes_go_through_the_nic_that_reaches_their_gateway() {
+        let mut config = config();
+        for (destination, gateway) in
+            [("172.20.42.0/24", "172.16.0.1"), ("10.9.9.9", "nics[1]"), ("10.8.0.0/16", "macs[2:8:20:0:0:0]"), ("10.7.0.0/16", "192.0.2.1")]
+        {
+            config.routes.insert(destination.into(), gateway.into());
+        }
+        let got: Vec<(String, Option<String>, String)> = routes(&config)
+            .into_iter()
+            .skip(1)
+            .map(|r| (r.destination.unwrap().to_string(), r.gateway.map(|g| g.to_string()), r.interface))
+            .collect();
+        let want = [
+            ("172.20.42.0/24", Some("172.16.0.1"), "eth1"),
+            ("10.9.9.9/32", None, "eth1"),
+            ("10.8.0.0/16", None, "eth0"),
+            ("10.7.0.0/16", Some("192.0.2.1"), "eth0"),
+        ];
+        let want: Vec<_> = want.iter().map(|(d, g, i)| (d.to_string(), g.map(str::to_owned), i.to_string())).collect();
+        assert_eq!(got, want);
+    }
+}

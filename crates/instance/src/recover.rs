@@ -1,0 +1,141 @@
+//! Making the files agree with what is really there, after agents, monitors or the machine died.
+//!
+//! Called for one instance by whoever holds its lock, and for all by daemons at their start and from time to time.
+
+use std::{fs, time::Duration};
+
+use triton_process::reference;
+use triton_types::{InstanceUuid, Lifecycle, ProcessRef, RunPhase, Timestamp};
+
+use crate::{InstanceError, Instances, launch::Mission, observe::Presence};
+
+/// How long a monitor may take to adopt a running guest.
+const ADOPT_PATIENCE: Duration = Duration::from_secs(20);
+
+/// What [`Instances::recover`] did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Recovery {
+    /// Guests that got a new monitor.
+    pub adopted: Vec<InstanceUuid>,
+    /// Instances whose run had ended unrecorded.
+    pub cleared: Vec<InstanceUuid>,
+    /// Deletions that were finished.
+    pub deleted: Vec<InstanceUuid>,
+    /// Instances that could not be recovered, and why.
+    pub failed: Vec<(InstanceUuid, String)>,
+}
+
+impl Instances {
+    /// Recovers every instance that nobody is changing: adopts guests without a monitor (ruling 37), records ends that
+    /// nobody recorded, finishes deletions (instances.md section 6.4). Running guests are never touched.
+    ///
+    /// # Errors
+    /// When the store of instances is not there.
+    pub fn recover(&self) -> Result<Recovery, InstanceError> {
+        let mut recovery = Recovery::default();
+        triton_files::sweep_temporaries(&self.layout.machines());
+        triton_files::sweep_temporaries(&self.layout.run_states());
+        for uuid in self.machines.uuids()? {
+            let Ok(lock) = self.lock(uuid, "recover", Duration::ZERO) else { continue };
+            let before = self.run_of(uuid);
+            let deleting = self.machines.read(uuid).is_ok_and(|machine| machine.file.lifecycle == Lifecycle::Deleting);
+            let result = if deleting { self.finish_deletion(uuid, lock) } else { self.heal(uuid) };
+            let after = self.run_of(uuid);
+            match result {
+                Err(error) => recovery.failed.push((uuid, crate::error::chain_text(&error))),
+                Ok(()) if deleting => recovery.deleted.push(uuid),
+                Ok(()) if after.0.adopted && after.0.supervisor != before.0.supervisor => recovery.adopted.push(uuid),
+                Ok(()) if before.0.phase != RunPhase::Stopped && after.1 == Presence::Stopped => recovery.cleared.push(uuid),
+                Ok(()) => {}
+            }
+        }
+        Ok(recovery)
+    }
+
+    /// Adopts this instance's guest if it runs without a monitor and nobody is changing it; for readers, which take no lock.
+    pub fn adopt_if_orphaned(&self, uuid: InstanceUuid) {
+        if self.run_of(uuid).1 == Presence::Orphaned
+            && let Ok(_lock) = self.lock(uuid, "adopt", Duration::ZERO)
+            && let Err(error) = self.heal(uuid)
+        {
+            tracing::warn!(vm_uuid = %uuid, error = %crate::error::chain_text(&error), "a running guest could not be adopted");
+        }
+    }
+
+    /// Makes the run-state of one instance true. The caller holds the lock.
+    pub(crate) fn heal(&self, uuid: InstanceUuid) -> Result<(), InstanceError> {
+        let (run, presence) = self.run_of(uuid);
+        match presence {
+            Presence::Orphaned => self.adopt(uuid),
+            Presence::Stopped => {
+                let payload = format!("{}/payload", self.cgroup(uuid));
+                if self.cgroups.populated(&payload)
+                    && let Some(init) = self.find_init(&payload)
+                {
+                    // The run-state was lost or is wrong, and the guest runs.
+                    self.runs
+                        .update(uuid, |run| {
+                            run.phase = RunPhase::Running;
+                            (run.init, run.supervisor) = (Some(init), None);
+                            run.boot_timestamp = started_at(init);
+                        })
+                        .map_err(InstanceError::step("record the running guest of", uuid))?;
+                    return self.adopt(uuid);
+                }
+                if run.phase != RunPhase::Stopped {
+                    self.clear(uuid);
+                }
+                Ok(())
+            }
+            Presence::Starting | Presence::Running | Presence::Stopping | Presence::Down => Ok(()),
+        }
+    }
+
+    fn adopt(&self, uuid: InstanceUuid) -> Result<(), InstanceError> {
+        self.launcher.launch(&self.layout, uuid, Mission::Adopt, ADOPT_PATIENCE).map_err(|reason| InstanceError::Step {
+            action: "adopt the running guest of",
+            uuid,
+            source: reason.into(),
+        })
+    }
+
+    /// The init among the processes of a payload: the one whose innermost pid is 1.
+    fn find_init(&self, payload: &str) -> Option<ProcessRef> {
+        let pids = self.cgroups.pids(payload).ok()?;
+        pids.into_iter().find(|pid| innermost_pid(*pid) == Some(1)).and_then(reference)
+    }
+}
+
+/// The pid that a process has in its own pid namespace, if that is not the host's.
+fn innermost_pid(pid: i32) -> Option<i32> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let pids: Vec<i32> = status.lines().find_map(|line| line.strip_prefix("NSpid:"))?.split_whitespace().flat_map(str::parse).collect();
+    pids.last().copied().filter(|_| pids.len() > 1)
+}
+
+/// When a process began, from its start time in clock ticks after boot.
+fn started_at(process: ProcessRef) -> Option<Timestamp> {
+    let stat = fs::read_to_string("/proc/stat").ok()?;
+    let boot: i64 = stat.lines().find_map(|line| line.strip_prefix("btime "))?.trim().parse().ok()?;
+    let ticks = i64::try_from(process.start_ticks).ok()?;
+    let per_second = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK).ok().flatten().filter(|hz| *hz > 0)?;
+    Some(Timestamp::from_millis(boot * 1000 + ticks * 1000 / per_second))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_start_of_a_process_is_between_boot_and_now() {
+        let me = reference(std::process::id() as i32).unwrap();
+        let started = started_at(me).unwrap();
+        assert!(started <= Timestamp::from_millis(Timestamp::now().as_millis() + 1000));
+        assert!(started.as_millis() > Timestamp::now().as_millis() - 3_600_000);
+    }
+
+    #[test]
+    fn a_process_of_the_host_is_no_guest_init() {
+        assert_eq!(innermost_pid(std::process::id() as i32), None);
+    }
+}

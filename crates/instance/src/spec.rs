@@ -1,0 +1,254 @@
+//! From an instance to its container: limits, mounts, hooks, isolation (instances.md section 7). Pure but for [`Host::look`].
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use triton_files::Layout;
+use triton_lxc::{CgroupDirs, ConsoleLog, ContainerSpec, Hook, Hooks, IdMap, Limits, LogFile, Mount, Prlimit, STANDARD_DEVICES};
+use triton_types::{Filesystem, InstanceUuid, MachineFile, Ownership, VmConfig};
+
+use crate::{boot::BootFiles, guest_files::hostname, seed};
+
+/// What the machine offers to containers.
+#[derive(Clone, Debug)]
+pub struct Host {
+    /// Root of the node, as hooks need it.
+    pub root: PathBuf,
+    /// The monitor's program.
+    pub monitor: PathBuf,
+    /// Cgroups are hybrid.
+    pub legacy_cgroups: bool,
+    /// AppArmor profile to run under; absent where the kernel has no AppArmor.
+    pub apparmor: Option<String>,
+    /// Seccomp profile, if the distribution ships one.
+    pub seccomp: Option<PathBuf>,
+    /// Limits of processes may be raised (CAP_SYS_RESOURCE).
+    pub may_raise_limits: bool,
+}
+
+/// The profile that the platform image loads at boot (ruling 74).
+const APPARMOR_PROFILE: &str = "triton-instance";
+/// The filter that LXC's package ships.
+const SECCOMP_PROFILE: &str = "/usr/share/lxc/config/common.seccomp";
+/// Bytes of a guest's console that are kept.
+const CONSOLE_LOG: u64 = 128 << 10;
+
+impl Host {
+    /// Looks at the machine.
+    pub fn look(layout: &Layout, monitor: &Path, legacy_cgroups: bool) -> Self {
+        let enabled = fs::read_to_string("/sys/module/apparmor/parameters/enabled").is_ok_and(|text| text.starts_with('Y'));
+        let loaded = fs::read_to_string("/sys/kernel/security/apparmor/profiles").unwrap_or_default();
+        let ours = loaded.lines().any(|line| line.split(' ').next() == Some(APPARMOR_PROFILE));
+        Self {
+            root: layout.root().to_owned(),
+            monitor: monitor.to_owned(),
+            legacy_cgroups,
+            apparmor: enabled.then(|| if ours { APPARMOR_PROFILE } else { "unconfined" }.to_owned()),
+            seccomp: Some(PathBuf::from(SECCOMP_PROFILE)).filter(|path| path.is_file()),
+            may_raise_limits: has_sys_resource(),
+        }
+    }
+}
+
+/// CAP_SYS_RESOURCE (24) among the effective capabilities.
+fn has_sys_resource() -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("CapEff:")).and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok());
+    mask.is_some_and(|mask| mask & (1 << 24) != 0)
+}
+
+/// What keeps a container from being described.
+#[derive(Debug, thiserror::Error)]
+pub enum SpecError {
+    /// The machine file has no storage record.
+    #[error("its machine file has no storage record")]
+    NoStorage,
+    /// Its root was never completed.
+    #[error("its root file system is not complete")]
+    NoRoot,
+}
+
+/// The container of an instance.
+///
+/// # Errors
+/// When the instance's creation did not get far enough.
+pub fn container(file: &MachineFile, files: &BootFiles, host: &Host) -> Result<ContainerSpec, SpecError> {
+    let storage = file.storage.as_ref().ok_or(SpecError::NoStorage)?;
+    let ownership = storage.ownership.ok_or(SpecError::NoRoot)?;
+    let config = &file.config;
+    Ok(ContainerSpec {
+        name: config.uuid.to_string(),
+        hostname: hostname(config),
+        rootfs: files.zonepath.join("root"),
+        idmapped: ownership == Ownership::Idmapped,
+        ids: IdMap { base: storage.ids.base, size: storage.ids.size },
+        init: vec![config.init_name.clone().unwrap_or_else(|| "/sbin/init".to_owned())],
+        environment: vec![
+            ("PATH".to_owned(), "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned()),
+            ("TERM".to_owned(), "linux".to_owned()),
+        ],
+        limits: limits(config),
+        legacy_cgroups: host.legacy_cgroups,
+        cgroups: CgroupDirs {
+            monitor: format!("{}/monitor", files.cgroup),
+            payload: format!("{}/payload", files.cgroup),
+            inner: "ns".to_owned(),
+            pivot: format!("{}/pivot", files.cgroup),
+        },
+        devices: STANDARD_DEVICES.to_vec(),
+        mounts: mounts(config, files),
+        seccomp_profile: host.seccomp.clone(),
+        apparmor_profile: host.apparmor.clone(),
+        cap_drop: ["mac_admin", "mac_override", "sys_time", "sys_module", "sys_rawio"].map(str::to_owned).to_vec(),
+        prlimits: prlimits(config, host),
+        console: ConsoleLog { file: files.zonepath.join("logs/console.log"), size: CONSOLE_LOG },
+        log: LogFile { file: files.log.clone(), level: "WARN".to_owned() },
+        halt_signal: "SIGPWR".to_owned(),
+        reboot_signal: "SIGINT".to_owned(),
+        hooks: hooks(config.uuid, host),
+    })
+}
+
+/// Limits of the payload (instances.md section 7.1).
+fn limits(config: &VmConfig) -> Limits {
+    const MIB: u64 = 1 << 20;
+    let narrow = |value: Option<u64>| value.filter(|value| *value > 0).map(|value| u32::try_from(value).unwrap_or(u32::MAX));
+    Limits {
+        cpu_cap: narrow(config.cpu_cap),
+        cpu_weight: narrow(config.cpu_shares),
+        memory: config.max_physical_memory.filter(|mib| *mib > 0).map(|mib| mib.saturating_mul(MIB)),
+        memory_and_swap: config.max_swap.map(|mib| mib.saturating_mul(MIB)),
+        pids: config.max_lwps.filter(|count| *count > 0),
+        io_weight: None,
+    }
+}
+
+fn prlimits(config: &VmConfig, host: &Host) -> Vec<Prlimit> {
+    let memlock = config.max_locked_memory.filter(|_| host.may_raise_limits);
+    memlock.map(|mib| Prlimit { name: "memlock".to_owned(), value: Some(mib.saturating_mul(1 << 20)) }).into_iter().collect()
+}
+
+fn mounts(config: &VmConfig, files: &BootFiles) -> Vec<Mount> {
+    let mut mounts = Vec::new();
+    if let Some(mib) = config.tmpfs.filter(|mib| *mib > 0) {
+        mounts.push(Mount::tmpfs("tmp", mib));
+    }
+    let seed_directory = files.zonepath.join("seed");
+    if seed_directory.is_dir() {
+        mounts.push(Mount::bind_directory(&seed_directory.to_string_lossy(), seed::GUEST_PATH, true));
+    }
+    mounts.extend(config.filesystems.iter().filter(|fs| fs.kind == "lofs").map(bind));
+    mounts
+}
+
+/// A `lofs` file system: a bind with the options that Linux has a word for (instances.md section 2.5).
+fn bind(filesystem: &Filesystem) -> Mount {
+    let mut mount = Mount::bind_directory(&filesystem.source, &filesystem.target, false);
+    for option in &filesystem.options {
+        let word = match option.as_str() {
+            "ro" => "ro",
+            "nodevice" | "nodevices" => "nodev",
+            "nosuid" => "nosuid",
+            "noexec" => "noexec",
+            "noatime" => "noatime",
+            _ => continue,
+        };
+        mount.options.push(word.to_owned());
+    }
+    mount
+}
+
+fn hooks(uuid: InstanceUuid, host: &Host) -> Hooks {
+    let hook = |kind: &str| {
+        let program = host.monitor.to_string_lossy().into_owned();
+        let root = host.root.to_string_lossy().into_owned();
+        Some(Hook(vec![program, "hook".to_owned(), kind.to_owned(), "--root".to_owned(), root, uuid.to_string()]))
+    };
+    Hooks { start_host: hook("start-host"), stop: hook("stop"), post_stop: hook("post-stop") }
+}
+
+#[cfg(test)]
+mod tests {
+    use triton_types::{IdRange, Lifecycle, StorageKind, StorageRecord};
+
+    use super::*;
+
+    fn machine() -> MachineFile {
+        let mut config = VmConfig::bare("6a3f0c4e-2f0b-4c55-9a3c-0d1b5a7e9c11".parse().unwrap());
+        config.hostname = Some("web0".into());
+        config.max_physical_memory = Some(256);
+        config.max_swap = Some(512);
+        config.cpu_cap = Some(150);
+        config.cpu_shares = Some(100);
+        config.max_lwps = Some(2000);
+        config.tmpfs = Some(64);
+        let storage =
+            StorageRecord { kind: StorageKind::Dir, ids: IdRange { base: 1_000_000, size: 65_536 }, ownership: Some(Ownership::Idmapped) };
+        MachineFile { format: 1, lifecycle: Lifecycle::Installed, storage: Some(storage), config }
+    }
+
+    fn render(file: &MachineFile, legacy_cgroups: bool) -> String {
+        let files = BootFiles {
+            config: "/run/triton/runtime/u/lxc.conf".into(),
+            network: "/run/triton/runtime/u/network.json".into(),
+            log: "/run/triton/runtime/u/lxc.log".into(),
+            zonepath: "/zones/6a3f0c4e-2f0b-4c55-9a3c-0d1b5a7e9c11".into(),
+            cgroup: "triton/6a3f0c4e-2f0b-4c55-9a3c-0d1b5a7e9c11".into(),
+        };
+        let host = Host {
+            root: "/".into(),
+            monitor: "/usr/triton/bin/instance-monitor".into(),
+            legacy_cgroups,
+            apparmor: None,
+            seccomp: None,
+            may_raise_limits: false,
+        };
+        triton_lxc::render(&container(file, &files, &host).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn limits_of_the_vm_object_reach_the_config() {
+        let text = render(&machine(), false);
+        for line in [
+            "lxc.uts.name = web0",
+            "lxc.cgroup2.memory.max = 268435456",
+            "lxc.cgroup2.memory.swap.max = 268435456",
+            "lxc.cgroup2.cpu.max = 150000 100000",
+            "lxc.cgroup2.pids.max = 2000",
+            "lxc.monitor.signal.pdeath = 0",
+            "lxc.rootfs.options = idmap=container",
+            "lxc.net.0.type = empty",
+        ] {
+            assert!(text.lines().any(|l| l == line), "{line} is missing in\n{text}");
+        }
+        assert!(!text.contains("lxc.cgroup.memory"), "no v1 keys on a v2 machine");
+        assert!(render(&machine(), true).contains("lxc.cgroup.memory.limit_in_bytes"));
+    }
+
+    /// instances case 29
+    #[test]
+    fn without_a_cap_the_processor_is_not_limited() {
+        let mut file = machine();
+        file.config.cpu_cap = None;
+        let text = render(&file, false);
+        assert!(!text.contains("cpu.max") || text.contains("cpu.max = max 100000"), "{text}");
+    }
+
+    #[test]
+    fn a_file_system_is_a_bind_with_known_options() {
+        let mut file = machine();
+        file.config.filesystems.push(Filesystem {
+            kind: "lofs".into(),
+            source: "/opt/data".into(),
+            target: "/data".into(),
+            raw: None,
+            options: vec!["ro".into(), "nodevices".into(), "zonky".into()],
+            extra: Default::default(),
+        });
+        let text = render(&file, false);
+        let line = text.lines().find(|l| l.contains("/opt/data")).unwrap();
+        assert!(line.contains(" data none ") && line.contains("ro") && line.contains("nodev") && !line.contains("zonky"), "{line}");
+    }
+}

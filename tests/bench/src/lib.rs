@@ -1,1 +1,0 @@
-//! Budgets as ratios measured in one run.

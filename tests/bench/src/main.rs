@@ -1,0 +1,131 @@
+//! Budgets of design section 11 that concern instances, measured as ratios in one run.
+//!
+//! `cargo xtask bench` builds the programs in release mode and runs this. It never judges a time of its own: it sets what
+//! the project does beside the same done by hand on the same machine in the same minute.
+
+mod by_hand;
+mod figures;
+mod synthetic;
+
+use std::{
+    fs,
+    process::ExitCode,
+    time::{Duration, Instant},
+};
+
+use clap::Parser;
+use figures::{Figure, median, pss_kib, rss_kib};
+use serde_json::json;
+use triton_e2e::{Node, until};
+
+/// Measure the budgets that concern instances, as ratios to the same work done by hand
+#[derive(Debug, Parser)]
+#[command(name = "triton-bench", version)]
+struct Args {
+    /// Rounds of each pair
+    #[arg(long, default_value_t = 7)]
+    rounds: usize,
+    /// Synthetic instances for the figures at scale
+    #[arg(long, default_value_t = 2000)]
+    instances: usize,
+    /// Print JSON instead of a table
+    #[arg(long)]
+    json: bool,
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let figures = [create_and_start(&args), at_scale(&args)].concat();
+    if args.json {
+        println!("{}", json!(figures.iter().map(Figure::to_json).collect::<Vec<_>>()));
+    } else {
+        println!("{:<58} {:>12}  bound", "figure", "measured");
+        for figure in &figures {
+            println!("{figure}");
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+fn timed(action: impl FnOnce()) -> Duration {
+    let begin = Instant::now();
+    action();
+    begin.elapsed()
+}
+
+/// Create and start of one instance beside copy and `lxc-start` by hand, alternating.
+fn create_and_start(args: &Args) -> Vec<Figure> {
+    let node = Node::with_image("bench-create");
+    let payload = node.payload(5);
+    let (mut ours, mut by_hand, mut monitors) = (Vec::new(), Vec::new(), Vec::new());
+    for round in 0..=args.rounds {
+        let mut uuid = String::new();
+        let time = timed(|| uuid = node.create(&payload));
+        let run: serde_json::Value = serde_json::from_slice(&fs::read(node.layout().run_state(uuid.parse().expect("a uuid"))).expect("it runs"))
+            .expect("a run-state");
+        let supervisor = run["supervisor"]["pid"].as_i64().unwrap_or_default();
+        monitors.push(figures::with_children(supervisor).into_iter().filter_map(pss_kib).sum::<u64>());
+        node.vmadm(&["delete", &uuid]).ok();
+        let hand = by_hand::create_and_start(&node);
+        // The first pair warms the caches.
+        if round > 0 {
+            ours.push(time);
+            by_hand.push(hand);
+        }
+    }
+    let ratios: Vec<f64> = ours.iter().zip(&by_hand).map(|(a, b)| a.as_secs_f64() / b.as_secs_f64()).collect();
+    let monitor = monitors.iter().copied().max().unwrap_or_default();
+    vec![
+        Figure::new("create + start: ours / by hand (median of pairs)", median(&ratios), "", "1.25"),
+        Figure::new("  ours, ms", median(&ours.iter().map(|d| d.as_secs_f64() * 1e3).collect::<Vec<_>>()), "ms", "-"),
+        Figure::new("  by hand, ms", median(&by_hand.iter().map(|d| d.as_secs_f64() * 1e3).collect::<Vec<_>>()), "ms", "-"),
+        Figure::new("memory of one monitor (PSS, supervisor and child)", monitor as f64 / 1024.0, "MiB", "1"),
+    ]
+}
+
+/// What a node with many instances costs.
+fn at_scale(args: &Args) -> Vec<Figure> {
+    let node = Node::new("bench-scale");
+    synthetic::instances(&node, args.instances);
+    let read = timed(|| synthetic::read_all(&node));
+    let list = median(&(0..args.rounds).map(|_| timed(|| drop(node.vmadm(&["list"]).ok())).as_secs_f64() * 1e3).collect::<Vec<_>>());
+    let get = median(
+        &(0..args.rounds)
+            .map(|_| timed(|| drop(node.vmadm(&["lookup", "-1", "alias=synthetic7"]).ok())).as_secs_f64() * 1e3)
+            .collect::<Vec<_>>(),
+    );
+    let mut figures = vec![
+        Figure::new(&format!("vmadm list of {} instances", args.instances), list, "ms", "-"),
+        Figure::new("  beside reading their files once", list / (read.as_secs_f64() * 1e3), "x", "-"),
+        Figure::new(&format!("vmadm lookup among {} instances", args.instances), get, "ms", "-"),
+    ];
+    figures.extend(agent(&node));
+    figures
+}
+
+/// cn-agent's start until it serves, and its memory and processor time at rest.
+fn agent(node: &Node) -> Vec<Figure> {
+    let address = "127.0.0.1:5309";
+    let config = json!({"cnapi": {"url": "http://127.0.0.1:1"}, "no_rabbit": true});
+    let path = node.layout().at("/opt/smartdc/agents/etc");
+    fs::create_dir_all(&path).expect("disk");
+    fs::write(path.join("cn-agent.config.json"), config.to_string()).expect("disk");
+    let begin = Instant::now();
+    let mut agent = node.spawn("cn-agent", &[], &[("ADMIN_IP", "127.0.0.1")]);
+    let namespace = triton_link::NetNs::open(&node.layout().namespaces().join("net")).expect("the node's namespace");
+    until("cn-agent serves", || namespace.run(|| std::net::TcpStream::connect(address).is_ok()).unwrap_or(false));
+    let start = begin.elapsed();
+    let pid = i64::from(agent.id());
+    let before = figures::cpu_ticks(pid);
+    let rest = Duration::from_secs(20);
+    std::thread::sleep(rest);
+    let ticks = figures::cpu_ticks(pid).saturating_sub(before);
+    let resident = rss_kib(pid).unwrap_or_default();
+    let _ = agent.kill();
+    let _ = agent.wait();
+    vec![
+        Figure::new("cn-agent: start until it serves", start.as_secs_f64() * 1e3, "ms", "100"),
+        Figure::new("cn-agent: resident memory", resident as f64 / 1024.0, "MiB", "150 (all)"),
+        Figure::new("cn-agent: processor at rest", ticks as f64 / 100.0 / rest.as_secs_f64() * 100.0, "%", "1 (all)"),
+    ]
+}
