@@ -1,0 +1,196 @@
+//! The bridges of the tags: made, attached to their uplinks, and reported.
+
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use triton_link::{Address, BridgeSpec, Link, LinkError, LinkKind, Links, PortFlags};
+use triton_types::{Mac, NicTag};
+
+use crate::{NicTagError, NicTags, Tag, kernel, tags::DEFAULT_MTU, vlan_support};
+
+/// Why a tag is not carried as it should be. Its bridge is there nevertheless, unless the kernel refused it.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TagProblem {
+    /// The NIC is not in this machine.
+    #[error("no physical nic has the MAC address {0}: the bridge has no uplink")]
+    NoSuchNic(Mac),
+    /// The NIC carries addresses, which would stop working: they belong on the bridge.
+    #[error("nic {uplink} carries {}: it is left alone and the bridge has no uplink", listed(addresses))]
+    UplinkHasAddress {
+        /// The NIC.
+        uplink: String,
+        /// Its addresses, IPv6 link-local ones left out.
+        addresses: Vec<IpNet>,
+    },
+    /// The NIC is a port of something else.
+    #[error("nic {uplink} belongs to {master}: it is left alone and the bridge has no uplink")]
+    UplinkBusy {
+        /// The NIC.
+        uplink: String,
+        /// Its bridge or bond.
+        master: String,
+    },
+    /// The kernel refused something.
+    #[error(transparent)]
+    Refused(Arc<LinkError>),
+}
+
+impl From<LinkError> for TagProblem {
+    fn from(error: LinkError) -> Self {
+        Self::Refused(Arc::new(error))
+    }
+}
+
+fn listed(addresses: &[IpNet]) -> String {
+    addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// What became of one tag.
+#[derive(Debug)]
+pub struct TagReport {
+    /// The tag.
+    pub tag: NicTag,
+    /// Its bridge.
+    pub bridge: String,
+    /// The NIC that is now the bridge's way out; none for a tag without one.
+    pub result: Result<Option<String>, TagProblem>,
+}
+
+/// What became of all tags, by name.
+pub type BridgeReport = Vec<TagReport>;
+
+/// A tag and its links at this moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TagStatus {
+    /// The tag.
+    pub tag: Tag,
+    /// Its bridge.
+    pub bridge: String,
+    /// Whether the bridge was made.
+    pub bridge_exists: bool,
+    /// The NIC with the tag's MAC address, attached or not.
+    pub uplink: Option<String>,
+    /// Whether it works: the NIC (without one: the bridge) is up, the NIC with its cable in.
+    pub up: bool,
+}
+
+impl NicTags {
+    /// Makes the bridge of every tag, with its MTU (the largest of its tags) and the list of its tags as `ifalias`, and
+    /// attaches the uplink if that carries no address. Bridges get no address and no IPv6. May be repeated: what is right
+    /// is left alone; a NIC that was missing is attached when it is there.
+    ///
+    /// # Errors
+    /// When links could not be asked for at all. What is wrong with one tag is in its report.
+    pub fn ensure_bridges(&self) -> Result<BridgeReport, NicTagError> {
+        let vlan_filtering = vlan_support()?;
+        kernel::ask(async |links| {
+            let mut report = Vec::new();
+            for (bridge, tags) in self.by_bridge() {
+                let result = ensure(&links, &bridge, &tags, vlan_filtering).await;
+                let each = |tag: &&Tag| TagReport { tag: tag.name.clone(), bridge: bridge.clone(), result: result.clone() };
+                report.extend(tags.iter().map(each));
+            }
+            report.sort_by(|a, b| a.tag.cmp(&b.tag));
+            Ok(report)
+        })
+    }
+
+    /// All tags with their links, by name.
+    ///
+    /// # Errors
+    /// When links could not be asked for.
+    pub fn list(&self) -> Result<Vec<TagStatus>, NicTagError> {
+        let links = kernel::ask(async |links| Ok(links.list().await?))?;
+        let mut list: Vec<TagStatus> = self.iter().map(|tag| status(tag, &links)).collect();
+        list.sort_by(|a, b| a.tag.name.cmp(&b.tag.name));
+        Ok(list)
+    }
+
+    /// The tags of each bridge, in the file's order.
+    fn by_bridge(&self) -> Vec<(String, Vec<&Tag>)> {
+        let mut bridges: Vec<(String, Vec<&Tag>)> = Vec::new();
+        for tag in self.iter() {
+            let name = tag.bridge();
+            match bridges.iter_mut().find(|(known, _)| *known == name) {
+                Some((_, tags)) => tags.push(tag),
+                None => bridges.push((name, vec![tag])),
+            }
+        }
+        bridges
+    }
+}
+
+fn status(tag: &Tag, links: &[Link]) -> TagStatus {
+    let bridge = tag.bridge();
+    let link = links.iter().find(|link| link.name == bridge && link.kind == LinkKind::Bridge);
+    let uplink = tag.mac.and_then(|mac| kernel::uplink(links, mac, link.map(|link| link.index)));
+    let up = match tag.mac {
+        Some(_) => uplink.is_some_and(|uplink| uplink.up && uplink.carrier),
+        None => link.is_some_and(|link| link.up),
+    };
+    TagStatus { tag: tag.clone(), bridge, bridge_exists: link.is_some(), uplink: uplink.map(|uplink| uplink.name.clone()), up }
+}
+
+/// The alias of a bridge: its tags, as many as fit.
+fn alias(tags: &[&Tag]) -> String {
+    let mut alias = "nictags: ".to_owned();
+    for (index, tag) in tags.iter().enumerate() {
+        let comma = if index == 0 { "" } else { "," };
+        if alias.len() + comma.len() + tag.name.as_str().len() > 250 {
+            alias.push_str(",...");
+            break;
+        }
+        alias.push_str(comma);
+        alias.push_str(tag.name.as_str());
+    }
+    alias
+}
+
+async fn ensure(links: &Links, bridge: &str, tags: &[&Tag], vlan_filtering: bool) -> Result<Option<String>, TagProblem> {
+    let mtu = tags.iter().map(|tag| tag.effective_mtu()).max().unwrap_or(DEFAULT_MTU);
+    let uplink = tags.first().and_then(|tag| tag.mac);
+    let alias = alias(tags);
+    let spec = BridgeSpec { name: bridge, mtu: Some(mtu), mac: uplink.map(|mac| mac.0), vlan_filtering, alias: Some(&alias) };
+    let made = links.ensure_bridge(&spec).await?;
+    match uplink {
+        None => Ok(None),
+        Some(mac) => attach_uplink(links, &made, mac, mtu).await.map(Some),
+    }
+}
+
+async fn attach_uplink(links: &Links, bridge: &Link, mac: Mac, mtu: u32) -> Result<String, TagProblem> {
+    let all = links.list().await?;
+    let nic = kernel::uplink(&all, mac, Some(bridge.index)).ok_or(TagProblem::NoSuchNic(mac))?;
+    let uplink = nic.name.clone();
+    let attached = nic.master == Some(bridge.index);
+    if let Some(master) = nic.master.filter(|_| !attached) {
+        let named = all.iter().find(|link| link.index == master);
+        let master = named.map_or_else(|| format!("link {master}"), |link| link.name.clone());
+        return Err(TagProblem::UplinkBusy { uplink, master });
+    }
+    if !attached {
+        let addresses = used_addresses(&links.addresses(Some(&uplink)).await?);
+        if !addresses.is_empty() {
+            return Err(TagProblem::UplinkHasAddress { uplink, addresses });
+        }
+    }
+    if nic.mtu < mtu {
+        links.set_mtu(&uplink, mtu).await?;
+    }
+    if !attached {
+        links.disable_ipv6(&uplink)?;
+        links.set_bridge(&uplink, Some(&bridge.name)).await?;
+        links.set_port(&uplink, PortFlags::UPLINK).await?;
+    }
+    if !nic.up {
+        links.set_up(&uplink).await?;
+    }
+    Ok(uplink)
+}
+
+/// Those that somebody set: every NIC that is up has an IPv6 link-local one by itself.
+fn used_addresses(addresses: &[Address]) -> Vec<IpNet> {
+    let by_itself = |net: &IpNet| matches!(net, IpNet::V6(net) if net.addr().is_unicast_link_local());
+    addresses.iter().map(|address| address.net).filter(|net| !by_itself(net)).collect()
+}

@@ -1,0 +1,55 @@
+//! Why a tag could not be read, changed or carried.
+
+use triton_files::{FileError, LockError};
+use triton_link::LinkError;
+use triton_types::{Mac, NicTag};
+
+/// A failure around NIC tags.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum NicTagError {
+    /// The file could not be read or written.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// Somebody else changes the tags.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// The file is not what it should be.
+    #[error("{path}: {problem}")]
+    Format {
+        /// The file.
+        path: String,
+        /// Where in it, and what is wrong.
+        problem: String,
+    },
+    /// The kernel refused a link.
+    #[error(transparent)]
+    Link(#[from] LinkError),
+    /// Links could not be asked for at all.
+    #[error("could not ask the kernel about links")]
+    Kernel(#[source] std::io::Error),
+    /// A tag of that name is there already.
+    #[error("nic tag \"{0}\" already exists")]
+    Exists(NicTag),
+    /// There is no such tag.
+    #[error("nic tag \"{0}\" does not exist")]
+    NotFound(NicTag),
+    /// The name cannot be a tag's.
+    #[error("nic tag name \"{0}\": letters, digits and '_' only, at most 30 (net-agent.md section 10)")]
+    Name(NicTag),
+    /// No NIC of this node has the MAC address.
+    #[error("no physical nic has the MAC address {0}")]
+    NoSuchNic(Mac),
+    /// The MTU is out of range.
+    #[error("MTU {0} is out of range: 1500 to 9000")]
+    Mtu(u32),
+    /// The tag of the admin network cannot be removed.
+    #[error("nic tag \"{0}\" is the admin network's")]
+    Admin(NicTag),
+    /// An update without anything to change.
+    #[error("nothing to change: a MAC address or an MTU is needed")]
+    Nothing,
+    /// A tag without a NIC stays one.
+    #[error("nic tag \"{0}\" has no nic and cannot be updated")]
+    NoUplink(NicTag),
+}

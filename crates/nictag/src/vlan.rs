@@ -1,0 +1,47 @@
+//! Which VLANs a NIC of an instance may be on.
+
+use std::sync::OnceLock;
+
+use triton_link::Capabilities;
+
+use crate::{NicTagError, kernel};
+
+/// A VLAN that a NIC cannot be on here.
+#[derive(Debug, thiserror::Error)]
+pub enum VlanError {
+    /// No VLAN of Triton (ruling 62).
+    #[error("vlan_id {0} is not allowed: 0, or 2 to 4094")]
+    Range(u16),
+    /// The kernel's bridges cannot keep VLANs apart.
+    #[error("vlan_id {0}: this machine's kernel has no bridge VLAN filtering; only vlan_id 0 is possible here")]
+    Unsupported(u16),
+    /// It could not be found out.
+    #[error(transparent)]
+    Probe(#[from] NicTagError),
+}
+
+/// Whether bridges of this kernel can keep VLANs apart. Found out once per process.
+///
+/// # Errors
+/// When trying was not possible.
+pub fn vlan_support() -> Result<bool, NicTagError> {
+    static SUPPORT: OnceLock<bool> = OnceLock::new();
+    if let Some(support) = SUPPORT.get() {
+        return Ok(*support);
+    }
+    let support = kernel::ask(async |_| Ok(Capabilities::probe().await?))?.vlan_filtering;
+    Ok(*SUPPORT.get_or_init(|| support))
+}
+
+/// Whether a NIC may be on `vlan_id`, 0 being untagged.
+///
+/// # Errors
+/// If it is out of range, or other than 0 where the kernel cannot keep VLANs apart.
+pub fn check_vlan(vlan_id: u16) -> Result<(), VlanError> {
+    match vlan_id {
+        0 => Ok(()),
+        2..=4094 if vlan_support()? => Ok(()),
+        2..=4094 => Err(VlanError::Unsupported(vlan_id)),
+        _ => Err(VlanError::Range(vlan_id)),
+    }
+}
