@@ -18,7 +18,7 @@ impl Images {
             self.database.remove(uuid)?;
             return Err(self.not_installed(uuid));
         }
-        let names = self.storage.image_clones(uuid)?;
+        let names = self.clone_names(uuid)?;
         if !names.is_empty() {
             return Err(ImageError::HasClones { uuid, names });
         }

@@ -183,7 +183,7 @@ impl Task<'_> {
             // Complete, and its importer was killed before the rename.
             return Ok(());
         }
-        if have >= expected {
+        if kept > expected || have >= expected {
             file.set_len(0).and_then(|()| file.rewind()).map_err(trouble)?;
             (hash, have) = (Sha1::new(), 0);
         }

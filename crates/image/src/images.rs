@@ -105,7 +105,7 @@ impl Images {
     }
 
     fn bare(&self, dataset: &ImageDataset, record: Option<crate::database::Record>) -> Result<InstalledImage, ImageError> {
-        let clone_names = self.storage.image_clones(dataset.uuid)?;
+        let clone_names = self.clone_names(dataset.uuid)?;
         let (manifest, source) = match record {
             Some(record) => (record.manifest, record.source),
             None => (JsonMap::from_iter([("uuid".to_owned(), Value::from(dataset.uuid.to_string()))]), None),
@@ -119,6 +119,12 @@ impl Images {
             uuid: dataset.uuid,
             used_bytes: dataset.used_bytes,
         })
+    }
+
+    /// The datasets made from the image, as `<pool>/<name>`.
+    pub(crate) fn clone_names(&self, uuid: ImageUuid) -> Result<Vec<String>, ImageError> {
+        let full = |name: String| if name.contains('/') { name } else { format!("{}/{name}", self.storage.pool()) };
+        Ok(self.storage.image_clones(uuid)?.into_iter().map(full).collect())
     }
 
     pub(crate) fn not_installed(&self, uuid: ImageUuid) -> ImageError {

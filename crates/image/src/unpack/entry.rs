@@ -200,22 +200,28 @@ fn own_by_name(parent: impl AsFd, name: &OsStr, attributes: &Attributes) -> Resu
 
 fn attributes(entry: &Entry) -> Result<Attributes, UnpackFailure> {
     let (header, records) = (&entry.header, &entry.records);
-    let id = |recorded: Option<u64>, value: io::Result<u64>| {
+    let raw = header.as_old();
+    // A field without digits is 0, as GNU tar has it.
+    let number = |field: &[u8], value: io::Result<u64>| match field.iter().all(|byte| matches!(byte, 0 | b' ')) {
+        true => Ok(0),
+        false => value.map_err(UnpackFailure::Archive),
+    };
+    let id = |recorded: Option<u64>, field: &[u8], value: io::Result<u64>| {
         let value = match recorded {
             Some(value) => value,
-            None => value.map_err(UnpackFailure::Archive)?,
+            None => number(field, value)?,
         };
         // The highest id means "unchanged" to the kernel.
         u32::try_from(value).ok().filter(|&id| id != u32::MAX).ok_or_else(|| UnpackFailure::Kind(format!("owner {value}")))
     };
     let (secs, nanos) = match records.mtime {
         Some(time) => time,
-        None => (i64::try_from(header.mtime().map_err(UnpackFailure::Archive)?).unwrap_or(0), 0),
+        None => (i64::try_from(number(&raw.mtime, header.mtime())?).unwrap_or(0), 0),
     };
     Ok(Attributes {
-        uid: id(records.uid, header.uid())?,
-        gid: id(records.gid, header.gid())?,
-        mode: header.mode().map_err(UnpackFailure::Archive)? & 0o7777,
+        uid: id(records.uid, &raw.uid, header.uid())?,
+        gid: id(records.gid, &raw.gid, header.gid())?,
+        mode: u32::try_from(number(&raw.mode, header.mode().map(u64::from))? & 0o7777).unwrap_or(0),
         mtime: TimeSpec::new(secs, nanos),
     })
 }
