@@ -2,7 +2,10 @@
 
 use std::{
     io::{PipeReader, Read},
-    os::fd::{AsFd, BorrowedFd},
+    os::{
+        fd::{AsFd, BorrowedFd},
+        unix::process::CommandExt,
+    },
     path::Path,
     process::{Child, Command, Stdio},
 };
@@ -24,6 +27,7 @@ impl BootChild {
     pub fn spawn(config: &Path, name: &str) -> std::io::Result<Self> {
         let (result, writer) = std::io::pipe()?;
         let child = Command::new("/proc/self/exe")
+            .arg0("instance-monitor")
             .arg("boot")
             .arg("--config")
             .arg(config)

@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    os::unix::process::CommandExt,
     path::Path,
     process::{Command, Stdio},
 };
@@ -19,6 +20,7 @@ use triton_types::InstanceUuid;
 /// Starts the detached supervisor, a fresh process with the same descriptors, and leaves it alone.
 pub fn detach(verb: &str, root: &Path, uuid: InstanceUuid, ready_fd: i32) -> io::Result<()> {
     Command::new("/proc/self/exe")
+        .arg0("instance-monitor")
         .args([verb, "--detached", "--ready-fd", &ready_fd.to_string(), "--root"])
         .arg(root)
         .arg(uuid.to_string())

@@ -95,6 +95,8 @@ struct Supervise {
 }
 
 fn main() -> ExitCode {
+    // Processes started through /proc/self/exe would be called "exe" in lists of processes.
+    let _ = nix::sys::prctl::set_name(c"instance-monitor");
     match Arguments::parse().verb {
         Verb::Run(arguments) => supervise("run", &arguments, supervisor::run),
         Verb::Adopt(arguments) => supervise("adopt", &arguments, adopt::adopt),
