@@ -129,16 +129,14 @@ impl NetNs {
     /// When the file cannot be made or the kernel refuses.
     pub fn create_and_pin(path: &Path) -> Result<Self, LinkError> {
         let error = |cause: Cause| LinkError::new("pin a network namespace to", path.display().to_string(), cause);
-        if let Some(parent) = path.parent() {
-            fs::create_dir_all(parent).map_err(|e| error(e.into()))?;
-        }
-        if pinned(path).map_err(|e| error(e.into()))? {
-            return Self::open(path);
-        }
-        // The lock is on the file below the mount, which stays the same for all who come before the mount is there.
-        let file = OpenOptions::new().read(true).create(true).append(true).mode(0o444).open(path).map_err(|e| error(e.into()))?;
-        let lock = Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, errno)| error(errno.into()))?;
+        let parent = path.parent().ok_or_else(|| error(Cause::Invalid("a pin is a file in a directory")))?;
+        fs::create_dir_all(parent).map_err(|e| error(e.into()))?;
+        // The lock is on the directory: the file itself is another one as soon as the namespace is mounted on it.
+        let directory = File::open(parent).map_err(|e| error(e.into()))?;
+        let lock = Flock::lock(directory, FlockArg::LockExclusive).map_err(|(_, errno)| error(errno.into()))?;
         if !pinned(path).map_err(|e| error(e.into()))? {
+            let file = OpenOptions::new().read(true).create(true).append(true).mode(0o444).open(path);
+            file.map_err(|e| error(e.into()))?;
             let bind = || {
                 unshare(CloneFlags::CLONE_NEWNET)?;
                 mount(Some(OWN), path, None::<&str>, MsFlags::MS_BIND, None::<&str>)

@@ -22,3 +22,6 @@ pub use error::NicTagError;
 pub use port::set_port;
 pub use tags::{NicTags, Tag};
 pub use vlan::{VlanError, check_vlan, vlan_support};
+
+#[cfg(test)]
+mod tests;

@@ -46,7 +46,7 @@ async fn a_reader_that_is_too_slow_is_told_that_events_were_lost_and_goes_on() {
     for number in 0..200 {
         links.set_alias("vt19", &format!("after {number}")).await.unwrap();
         match events.next().await.unwrap() {
-            LinkEvent::Changed(link) if link.alias.is_some_and(|alias| alias.starts_with("after")) => return,
+            LinkEvent::Changed(link) if link.alias.as_deref().is_some_and(|alias| alias.starts_with("after")) => return,
             _ => {}
         }
     }
