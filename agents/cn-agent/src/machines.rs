@@ -1,0 +1,122 @@
+//! All that tasks know of instances and images: two small traits, so that tasks can be judged without a kernel.
+//!
+//! The real ones are in [`crate::real`]. All calls block and are made through [`crate::tasks::Model`].
+
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+use triton_types::{ImageUuid, InstanceUuid, JsonMap};
+
+/// An operation on an instance or image failed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct MachineError {
+    /// What vmadm or imgadm would say.
+    pub message: String,
+    /// What callers decide by: `VmNotFound`, `EALREADYRUNNING`, `ENOTRUNNING`, `ESRCH`, ...
+    pub code: Option<String>,
+}
+
+impl MachineError {
+    /// An error with a code.
+    pub fn new(message: impl Into<String>, code: Option<&str>) -> Self {
+        Self { message: message.into(), code: code.map(str::to_owned) }
+    }
+
+    /// True if the code is one of `codes`.
+    pub fn is(&self, codes: &[&str]) -> bool {
+        self.code.as_deref().is_some_and(|code| codes.contains(&code))
+    }
+
+    /// The code if it is one that CNAPI is told: `details.restCode` (section 3).
+    pub fn rest_code(&self) -> Option<String> {
+        self.code.clone().filter(|_| self.is(&["VmNotFound", "VmNotRunning"]))
+    }
+}
+
+/// How to stop or reboot.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StopOptions {
+    /// At once, without asking the guest.
+    pub force: bool,
+    /// Seconds until a guest that was asked is forced.
+    pub timeout_secs: Option<u64>,
+}
+
+/// Instances of this node.
+pub trait Machines: Send + Sync + 'static {
+    /// True if it exists, hidden ones (`do_not_inventory`) included.
+    ///
+    /// # Errors
+    /// When that cannot be told: the store of instances is not there.
+    fn exists(&self, uuid: InstanceUuid) -> Result<bool, MachineError>;
+
+    /// The whole VM object as `vmadm get` prints it.
+    ///
+    /// # Errors
+    /// Code `VmNotFound` if there is no such instance, or it is hidden and `include_dni` is false.
+    fn load(&self, uuid: InstanceUuid, include_dni: bool) -> Result<Value, MachineError>;
+
+    /// Makes an instance from a payload, and starts it as the payload says.
+    ///
+    /// # Errors
+    /// Nothing is left of an instance whose creation failed, or it is there in state `failed`.
+    fn create(&self, payload: JsonMap) -> Result<(), MachineError>;
+
+    /// Changes properties of an instance.
+    ///
+    /// # Errors
+    /// When the update is refused, or this version cannot make it.
+    fn update(&self, uuid: InstanceUuid, update: JsonMap) -> Result<(), MachineError>;
+
+    /// Starts it.
+    ///
+    /// # Errors
+    /// Code `EALREADYRUNNING` if it runs.
+    fn start(&self, uuid: InstanceUuid) -> Result<(), MachineError>;
+
+    /// Stops it.
+    ///
+    /// # Errors
+    /// Code `ENOTRUNNING` or `ESRCH` if it does not run.
+    fn stop(&self, uuid: InstanceUuid, options: StopOptions) -> Result<(), MachineError>;
+
+    /// Stops it and starts it again.
+    ///
+    /// # Errors
+    /// When it does not run, too.
+    fn reboot(&self, uuid: InstanceUuid, options: StopOptions) -> Result<(), MachineError>;
+
+    /// Sends its init a signal (a name or number; SIGTERM without one).
+    ///
+    /// # Errors
+    /// Code `ENOTRUNNING` or `ESRCH` if it does not run.
+    fn kill(&self, uuid: InstanceUuid, signal: Option<&str>) -> Result<(), MachineError>;
+
+    /// Deletes it.
+    ///
+    /// # Errors
+    /// Code `VmNotFound` if there is no such instance.
+    fn delete(&self, uuid: InstanceUuid) -> Result<(), MachineError>;
+
+    /// Runtime facts (`vmadm info`), as the JSON text that it prints.
+    ///
+    /// # Errors
+    /// When it does not run.
+    fn info(&self, uuid: InstanceUuid, types: &[String]) -> Result<String, MachineError>;
+}
+
+/// Images of this node.
+pub trait Images: Send + Sync + 'static {
+    /// The manifest of an installed image.
+    ///
+    /// # Errors
+    /// When that cannot be told.
+    fn get(&self, uuid: ImageUuid) -> Result<Option<Value>, MachineError>;
+
+    /// Imports an image with its origins from the configured sources, into `pool` (the node's own without one). Requests carry
+    /// `request_id`; the import ends early when `cancelled` fires.
+    ///
+    /// # Errors
+    /// imgadm's words.
+    fn import(&self, uuid: ImageUuid, pool: Option<&str>, request_id: &str, cancelled: &CancellationToken) -> Result<(), MachineError>;
+}

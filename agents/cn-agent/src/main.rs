@@ -1,0 +1,35 @@
+//! `cn-agent`: see the library.
+
+use clap::Parser;
+use cn_agent::{Args, Verb, print_status, real};
+use triton_agent::{AgentExit, chain, enter_namespaces, logs, runtime};
+
+fn main() -> AgentExit {
+    let args = Args::parse();
+    let layout = args.common.layout();
+    if let Some(Verb::Status { json }) = args.verb {
+        return match print_status(&layout, json, &mut std::io::stdout().lock()) {
+            Ok(()) => AgentExit::Stopped,
+            Err(error) => {
+                eprintln!("cn-agent: no agent answers below {}: {error}", layout.root().display());
+                AgentExit::Unavailable
+            }
+        };
+    }
+    logs::init(cn_agent::NAME, logs::parse_level(&args.log_level), logs::Output::Stdout);
+    if let Err(error) = enter_namespaces(&layout) {
+        tracing::error!(error = %chain(&error), "the agent cannot go on");
+        return AgentExit::Unavailable;
+    }
+    let runtime = match runtime::two_workers(cn_agent::NAME) {
+        Ok(runtime) => runtime,
+        Err(error) => return AgentExit::from_error(&error),
+    };
+    let exit = match runtime.block_on(real::serve(&args, &layout)) {
+        Ok(()) => AgentExit::Stopped,
+        Err(error) => AgentExit::from_error(&error),
+    };
+    // Calls that block cannot be broken off: the process ends without them, as after a crash, which every change survives.
+    runtime.shutdown_background();
+    exit
+}

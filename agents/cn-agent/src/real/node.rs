@@ -1,0 +1,172 @@
+//! Instances and images through the model's crates.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+use triton_agent::chain;
+use triton_files::Layout;
+use triton_image::{CancelToken, ImportOptions, Platform, Quiet};
+use triton_instance::{InstanceError, Instances, to_json};
+use triton_types::{ImageUuid, InstanceUuid, JsonMap};
+
+use crate::{Images, MachineError, Machines, StopOptions};
+
+/// The node below a layout. It may not be set up yet when the agent starts (setting it up is a task of this agent's), so storage is
+/// opened at first use, and again until that succeeds.
+#[derive(Debug)]
+pub struct Node {
+    layout: Layout,
+    platform: Platform,
+    opened: Mutex<Option<Opened>>,
+}
+
+#[derive(Clone, Debug)]
+struct Opened {
+    instances: Arc<Instances>,
+    images: Arc<triton_image::Images>,
+}
+
+impl Node {
+    /// The node below `layout`, which runs `platform`.
+    pub fn new(layout: &Layout, platform: Platform) -> Self {
+        Self { layout: layout.clone(), platform, opened: Mutex::new(None) }
+    }
+
+    fn opened(&self) -> Result<Opened, MachineError> {
+        let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(opened) = &*opened {
+            return Ok(opened.clone());
+        }
+        let instances = Arc::new(Instances::open(&self.layout).map_err(|error| instance_error(&error))?);
+        let images = triton_image::Images::open(&self.layout, instances.storage().clone()).map_err(|error| image_error(&error))?;
+        Ok(opened.insert(Opened { instances, images: Arc::new(images) }).clone())
+    }
+
+    /// Its instances.
+    ///
+    /// # Errors
+    /// When it is not set up.
+    pub fn instances(&self) -> Result<Arc<Instances>, MachineError> {
+        Ok(self.opened()?.instances)
+    }
+
+    /// Its images.
+    ///
+    /// # Errors
+    /// When it is not set up.
+    pub fn images(&self) -> Result<Arc<triton_image::Images>, MachineError> {
+        Ok(self.opened()?.images)
+    }
+}
+
+/// Hands a cancellation from the agent's kind of token to the model's, until it is dropped.
+struct Bridge(Option<tokio::task::JoinHandle<()>>);
+
+impl Bridge {
+    fn new(from: &CancellationToken, to: &CancelToken) -> Self {
+        let (from, to) = (from.clone(), to.clone());
+        let bridge = async move {
+            from.cancelled().await;
+            to.cancel();
+        };
+        Self(tokio::runtime::Handle::try_current().ok().map(|runtime| runtime.spawn(bridge)))
+    }
+}
+
+impl Drop for Bridge {
+    fn drop(&mut self) {
+        if let Some(bridge) = &self.0 {
+            bridge.abort();
+        }
+    }
+}
+
+fn instance_error(error: &InstanceError) -> MachineError {
+    MachineError::new(triton_instance::chain(error), error.code())
+}
+
+fn image_error(error: &triton_image::ImageError) -> MachineError {
+    MachineError::new(chain(error).to_string(), Some(error.code()))
+}
+
+impl Machines for Node {
+    fn exists(&self, uuid: InstanceUuid) -> Result<bool, MachineError> {
+        let instances = self.instances()?;
+        // Invariant 1: without the store, "no" would mean nothing.
+        self.layout.check_store().map_err(|error| MachineError::new(chain(&error).to_string(), None))?;
+        Ok(instances.exists(uuid))
+    }
+
+    fn load(&self, uuid: InstanceUuid, include_dni: bool) -> Result<Value, MachineError> {
+        let missing = || MachineError::new(format!("vmadm load {uuid} failed: No such zone"), Some("VmNotFound"));
+        let vm = match self.instances()?.load(uuid) {
+            Err(InstanceError::NotFound { .. }) => return Err(missing()),
+            other => to_json(&other.map_err(|error| instance_error(&error))?),
+        };
+        let hidden = vm.get("do_not_inventory") == Some(&Value::Bool(true));
+        if hidden && !include_dni { Err(missing()) } else { Ok(Value::Object(vm)) }
+    }
+
+    fn create(&self, payload: JsonMap) -> Result<(), MachineError> {
+        self.instances()?.create(payload).map(drop).map_err(|error| instance_error(&error))
+    }
+
+    fn update(&self, _uuid: InstanceUuid, _update: JsonMap) -> Result<(), MachineError> {
+        Err(MachineError::new("changing properties is not available on Linux compute nodes in this version", None))
+    }
+
+    fn start(&self, uuid: InstanceUuid) -> Result<(), MachineError> {
+        self.instances()?.start(uuid).map_err(|error| instance_error(&error))
+    }
+
+    fn stop(&self, uuid: InstanceUuid, options: StopOptions) -> Result<(), MachineError> {
+        let timeout = options.timeout_secs.map(std::time::Duration::from_secs);
+        let options = triton_instance::StopOptions { force: options.force, timeout };
+        self.instances()?.stop(uuid, options).map_err(|error| instance_error(&error))
+    }
+
+    fn reboot(&self, uuid: InstanceUuid, options: StopOptions) -> Result<(), MachineError> {
+        self.instances()?.reboot(uuid, options.force).map_err(|error| instance_error(&error))
+    }
+
+    fn kill(&self, uuid: InstanceUuid, signal: Option<&str>) -> Result<(), MachineError> {
+        self.instances()?.kill(uuid, signal.unwrap_or("SIGTERM")).map(drop).map_err(|error| instance_error(&error))
+    }
+
+    fn delete(&self, uuid: InstanceUuid) -> Result<(), MachineError> {
+        self.instances()?.delete(uuid).map_err(|error| instance_error(&error))
+    }
+
+    fn info(&self, uuid: InstanceUuid, types: &[String]) -> Result<String, MachineError> {
+        let types: Vec<&str> = types.iter().map(String::as_str).collect();
+        let info = self.instances()?.info(uuid, &types).map_err(|error| instance_error(&error))?;
+        Ok(format!("{info:#}\n"))
+    }
+}
+
+impl Images for Node {
+    fn get(&self, uuid: ImageUuid) -> Result<Option<Value>, MachineError> {
+        let image = self.images()?.get(uuid).map_err(|error| image_error(&error))?;
+        Ok(image.map(|image| Value::Object(image.manifest)))
+    }
+
+    fn import(&self, uuid: ImageUuid, pool: Option<&str>, request_id: &str, cancelled: &CancellationToken) -> Result<(), MachineError> {
+        let images = self.images()?;
+        let own = images.storage().pool();
+        if let Some(pool) = pool
+            && pool != own
+        {
+            return Err(MachineError::new(format!("pool \"{pool}\" is not the pool of this compute node, \"{own}\""), None));
+        }
+        let cancel = CancelToken::default();
+        let _bridge = Bridge::new(cancelled, &cancel);
+        let options = ImportOptions {
+            platform: self.platform.clone(),
+            request_id: Some(request_id.to_owned()),
+            cancel,
+            ..ImportOptions::default()
+        };
+        images.import(uuid, &options, &Quiet).map(drop).map_err(|error| image_error(&error))
+    }
+}

@@ -1,0 +1,11 @@
+//! The numbered cases of `cn-agent.md` section 10, against a real server on loopback, a CNAPI that records what it is sent, and a
+//! stateful fake of instances and images.
+
+mod commands;
+mod http;
+mod images;
+mod lifecycle;
+mod machines;
+mod process;
+mod reporting;
+mod support;

@@ -1,0 +1,1 @@
+//! The program itself, on an empty root.
