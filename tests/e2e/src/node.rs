@@ -5,13 +5,17 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::atomic::{AtomicU32, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
     time::Duration,
 };
 
 use serde_json::{Value, json};
 use triton_cgroup::Cgroups;
 use triton_files::{Identity, Layout};
+use triton_image::{CancelToken, Images, Quiet};
 use triton_link::NetNs;
 use triton_storage::Storage;
 use triton_types::StorageKind;
@@ -64,11 +68,11 @@ impl Node {
     pub fn with_image(name: &str) -> Self {
         let node = Self::new(name);
         let (manifest, file) = image_files();
-        let (manifest_path, file_path) = (node.layout.at("/var/tmp/image.json"), node.layout.at("/var/tmp/image.tar.gz"));
-        fs::write(&manifest_path, manifest.to_string()).expect("disk");
-        fs::write(&file_path, file).expect("disk");
-        let (manifest_path, file_path) = (manifest_path.to_string_lossy().into_owned(), file_path.to_string_lossy().into_owned());
-        node.run("imgadm", &["install", "-q", "-m", &manifest_path, "-f", &file_path]).ok();
+        let path = node.layout.at("/var/tmp/image.tar.gz");
+        fs::write(&path, file).expect("disk");
+        let storage = Arc::new(Storage::open(&node.layout).expect("storage was chosen"));
+        let images = Images::open(&node.layout, storage).expect("the image database");
+        images.install(&manifest, &[path], &CancelToken::default(), &Quiet).expect("the test image can be installed");
         node
     }
 

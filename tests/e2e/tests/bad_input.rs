@@ -1,4 +1,5 @@
 //! Bad input: a clear error with field and reason, and nothing changed.
+#![allow(clippy::unwrap_used)] // a panic is a failed test
 
 use serde_json::{Value, json};
 use triton_e2e::{Node, assert_no_trace};

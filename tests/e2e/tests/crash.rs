@@ -1,4 +1,5 @@
 //! SIGKILL at every step of every change (design section 9, invariant 4; ruling 53). The steps are discovered, not listed.
+#![allow(clippy::unwrap_used)] // a panic is a failed test
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,5 @@
 //! One instance from creation to deletion, looked at from outside and from inside.
+#![allow(clippy::unwrap_used)] // a panic is a failed test
 
 use triton_e2e::{Node, assert_no_trace, until};
 

@@ -1,4 +1,5 @@
 //! The monitor: exit statuses, guests that reboot or halt by themselves, and monitors that are killed.
+#![allow(clippy::unwrap_used)] // a panic is a failed test
 
 use nix::{
     sys::signal::{Signal, kill},

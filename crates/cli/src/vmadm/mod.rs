@@ -111,7 +111,8 @@ fn run(args: VmadmArgs) -> Result<(), Failure> {
     }
     triton_agent::enter_namespaces(&layout).map_err(|error| Failure::Failed(triton_agent::chain(&error).to_string()))?;
     if let Ok(level) = std::env::var("VMADM_DEBUG_LEVEL") {
-        triton_agent::logs::init_tool("vmadm", &level);
+        let level = triton_agent::logs::parse_level(&level);
+        triton_agent::logs::init("vmadm", level, triton_agent::logs::Output::Stderr);
     }
     verbs::run(&layout, args.verb)
 }
