@@ -15,7 +15,7 @@ use super::{packages::Packages, tree::Tree};
 use crate::{hex, run::answer};
 
 /// Changes when the steps below change in a way that their texts do not show.
-const VERSION: &str = "1";
+const VERSION: &str = "2";
 
 /// Busybox init: its own signals are USR1 (halt), USR2 (power off) and TERM (reboot).
 const INITTAB: &str = "\
@@ -30,8 +30,8 @@ const START: &str = "\
 #!/bin/sh
 # Runs once, before anything else. Addresses, routes and the host name are set by the host.
 PATH=/usr/sbin:/usr/bin:/sbin:/bin
-mountpoint -q /proc || mount -t proc proc /proc
-mountpoint -q /run || mount -t tmpfs -o mode=755,nosuid,nodev,size=25% tmpfs /run
+[ -e /proc/self ] || mount -t proc proc /proc
+grep -q ' /run ' /proc/mounts || mount -t tmpfs -o mode=755,nosuid,nodev,size=25% tmpfs /run
 mkdir -p /run/lock /run/user
 chmod 1777 /run/lock
 : > /run/utmp
@@ -127,6 +127,9 @@ pub fn tree(packages: &Packages, files: &[PathBuf], scratch: &Path) -> Result<(T
     ] {
         tree.write(path, mode, text);
     }
+    // As base-files' install script does.
+    tree.link_for_folder("var/run", "/run");
+    tree.link_for_folder("var/lock", "/run/lock");
     users(&mut tree)?;
     applets(&mut tree, scratch)?;
     if tree.file("usr/lib/os-release").is_none() {

@@ -63,6 +63,11 @@ impl Tree {
         }
     }
 
+    /// A symbolic link in place of an empty folder that a package brought.
+    pub fn link_for_folder(&mut self, path: &str, target: &str) {
+        self.put(path, Entry { mode: 0o777, content: Content::Link(target.to_owned()) });
+    }
+
     fn put(&mut self, path: &str, entry: Entry) {
         let path = self.resolve(path);
         self.parents(&path);

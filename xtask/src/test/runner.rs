@@ -43,6 +43,16 @@ pub fn run(set: &str, only: Only, filter: Option<&str>) -> Report {
     Report::Ran(counts)
 }
 
+/// Builds every program of the workspace; false, with cargo's words shown, if that failed.
+pub fn build_programs() -> bool {
+    let built = cargo().args(["build", "--quiet", "--locked", "--workspace", "--bins"]).status();
+    if !built.as_ref().is_ok_and(std::process::ExitStatus::success) {
+        say::line("the programs could not be built");
+        return false;
+    }
+    true
+}
+
 fn has_nextest() -> bool {
     let asked = cargo().args(["nextest", "--version"]).stdout(Stdio::null()).stderr(Stdio::null()).status();
     asked.is_ok_and(|status| status.success())

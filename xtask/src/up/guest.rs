@@ -76,7 +76,7 @@ pub fn verify(layout: &Layout, instance: &Instance, others: &[Instance]) -> Resu
         ensure!(init.trim() == "init", "its first process is {:?}", init.trim());
         let neighbours = others.iter().filter(|other| other.uuid != instance.uuid).take(3).map(|other| other.address.clone());
         for address in neighbours.chain([site::GATEWAY.to_string()]) {
-            if let Err(error) = said(&format!("ping -c 3 -W 5 {address}")) {
+            if let Err(error) = said(&format!("ping -c 1 -W 5 {address}")) {
                 bail!("it does not reach {address}: {error:#}");
             }
         }

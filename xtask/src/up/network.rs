@@ -6,9 +6,9 @@ use anyhow::{Context, Result};
 use ipnet::IpNet;
 use serde_json::json;
 use std::os::fd::AsFd;
-use std::str::FromStr;
 use triton_files::Layout;
 use triton_link::{Links, NetNs, VethSpec};
+use triton_nictag::NicTags;
 use triton_types::{Mac, NicTag};
 
 use super::{namespaces, site};
@@ -66,8 +66,17 @@ pub fn ensure(layout: &Layout) -> Result<()> {
 fn bridges(layout: &Layout, node: &NetNs) -> Result<Vec<String>> {
     // Links of the node only: its namespace is this thread's until the guard is dropped.
     let _entered = node.enter()?;
-    let _ = (layout, NicTag::from_str);
-    anyhow::bail!("x")
+    let tags = NicTags::load(layout)?;
+    for report in tags.ensure_bridges()? {
+        report.result.with_context(|| format!("the NIC tag {}", report.tag))?;
+    }
+    site::WIRES
+        .iter()
+        .map(|wire| {
+            let tag: NicTag = wire.tag.parse()?;
+            tags.bridge(&tag).with_context(|| format!("the NIC tag {tag} has no bridge"))
+        })
+        .collect()
 }
 
 fn net(address: IpAddr) -> IpNet {

@@ -47,8 +47,7 @@ pub fn prepare(layout: &Layout, args: &UpArgs) -> Result<ServerUuid> {
     triton_files::write_json(&config.join("triton-setup-state.json"), &json!({"complete": true}), 0o644)?;
     let etc = layout.at("/opt/smartdc/agents/etc");
     fs::create_dir_all(&etc)?;
-    let tasks = layout.at("/var/log/cn-agent/logs");
-    let agent = json!({"cnapi": {"url": format!("http://{cnapi}")}, "no_rabbit": true, "tasklogdir": tasks});
+    let agent = json!({"cnapi": {"url": format!("http://{cnapi}")}, "no_rabbit": true, "tasklogdir": "/var/log/cn-agent/logs"});
     triton_files::write_json(&etc.join("cn-agent.config.json"), &agent, 0o644)?;
     let sources = json!({"sources": [{"url": format!("http://{imgapi}"), "type": "imgapi"}]});
     triton_files::write_json(&layout.imgadm().join("imgadm.conf"), &sources, 0o644)?;
