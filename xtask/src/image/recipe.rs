@@ -20,7 +20,7 @@ const VERSION: &str = "2";
 /// Busybox init: its own signals are USR1 (halt), USR2 (power off) and TERM (reboot).
 const INITTAB: &str = "\
 ::sysinit:/etc/init.d/rcS
-::respawn:/sbin/syslogd -n -s 512 -b 1
+::respawn:/sbin/syslogd -n -C256
 ::askfirst:-/bin/sh
 ::ctrlaltdel:/sbin/reboot
 ::shutdown:/etc/init.d/rcK

@@ -203,11 +203,14 @@ fn unmount(root: &Path) -> Result<()> {
     bail!("still mounted: {:?}", namespaces::mounts_below(root)?)
 }
 
-/// Keeps the logs of a node that is about to be removed, in place of those of an earlier one.
-pub fn save_logs(layout: &Layout, to: &Path) -> Result<()> {
+/// Keeps the logs of a node that is about to be removed, in place of those of an earlier one. False: there are none.
+pub fn save_logs(layout: &Layout, to: &Path) -> Result<bool> {
     match fs::remove_dir_all(to) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e.into()),
         _ => {}
+    }
+    if !layout.at("/var/log/triton").is_dir() {
+        return Ok(false);
     }
     for (folder, name) in [("/var/log", "log"), ("/run/triton/runtime", "runtime")] {
         let from = layout.at(folder);
@@ -215,5 +218,5 @@ pub fn save_logs(layout: &Layout, to: &Path) -> Result<()> {
             copy_tree(&from, &to.join(name))?;
         }
     }
-    Ok(())
+    Ok(true)
 }

@@ -86,7 +86,8 @@ fn clean_up(layout: &Layout, args: &UpArgs, fresh: bool) {
         Err(error) => eprintln!("xtask: could not clean up: {error:#}\n    try `cargo xtask down`"),
     }
     match saved {
-        Ok(()) => eprintln!("xtask: logs were moved to {}", kept.display()),
+        Ok(true) => eprintln!("xtask: logs were moved to {}", kept.display()),
+        Ok(false) => {}
         Err(error) => eprintln!("xtask: logs could not be kept: {error:#}"),
     }
 }

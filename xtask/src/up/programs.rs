@@ -43,8 +43,8 @@ pub fn log(layout: &Layout, name: &str) -> PathBuf {
 pub fn install(layout: &Layout, release: bool, progress: &mut Progress) -> Result<Vec<String>> {
     let mut build = cargo();
     build.args(["build", "--locked"]);
-    for (package, _) in BUILT {
-        build.args(["--package", package]);
+    for (package, names) in BUILT {
+        build.args(["--package", package]).args(names.iter().flat_map(|name| ["--bin", name]));
     }
     if release {
         build.arg("--release");
