@@ -1,8 +1,12 @@
 //! Creation: steps with an undo, visible and deletable from before the first effect (instances.md section 6.3).
 
-use std::time::Duration;
+use std::{
+    fs::{self, Permissions},
+    os::unix::fs::PermissionsExt,
+    time::Duration,
+};
 
-use triton_files::{Lock, LockError, SafeRoot, steps};
+use triton_files::{FileError, Lock, LockError, SafeRoot, steps};
 use triton_storage::CloneOptions;
 use triton_types::{InstanceUuid, JsonMap, Lifecycle, MachineFile, Ownership, StorageRecord, Timestamp, VmConfig};
 use triton_vmspec::Created;
@@ -85,7 +89,13 @@ impl Instances {
         storage.ownership = Some(ownership);
         let ids = storage.ids;
         let owner = match ownership {
-            Ownership::Idmapped => (0, 0),
+            Ownership::Idmapped => {
+                // Real ids are on disk, set-uid programs among them: only the host's root may come near.
+                let zonepath = self.storage.zonepath(uuid);
+                fs::set_permissions(&zonepath, Permissions::from_mode(0o700))
+                    .map_err(|e| FileError::new("set the mode of", &zonepath, e))?;
+                (0, 0)
+            }
             Ownership::Shifted => {
                 self.storage.shift(uuid, ids).map_err(InstanceError::step("shift the ids of", uuid))?;
                 (ids.base, ids.base)

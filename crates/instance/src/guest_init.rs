@@ -18,10 +18,8 @@ pub enum Request {
     Reboot,
 }
 
-/// How often a request is repeated while init lives.
-const REPEAT: Duration = Duration::from_secs(5);
-/// How often init is looked at while it has no handler yet.
-const LOOK: Duration = Duration::from_millis(10);
+/// Pauses between repetitions: short at first, since init may not have been ready, then long.
+const REPEAT: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
 
 /// The signals that the program at `exe` takes for `request`, in the order in which they are tried.
 fn signals(exe: &str, request: Request) -> Vec<i32> {
@@ -38,7 +36,10 @@ fn signals(exe: &str, request: Request) -> Vec<i32> {
 }
 
 /// Asks until init has ended; false at the deadline.
+///
+/// A signal without a handler is dropped by the kernel, because init is process 1 of its namespace: repeating does no harm.
 pub fn ask(pid: i32, init: &PidFd, request: Request, deadline: Instant) -> bool {
+    let mut pause = REPEAT.0;
     loop {
         let now = Instant::now();
         if now >= deadline {
@@ -46,22 +47,25 @@ pub fn ask(pid: i32, init: &PidFd, request: Request, deadline: Instant) -> bool 
         }
         // A guest can name its init as it likes: that only decides which signal its own init gets.
         let exe = fs::read_link(format!("/proc/{pid}/exe")).map(|path| path.to_string_lossy().into_owned()).unwrap_or_default();
-        let pause = match signals(&exe, request).into_iter().find(|signal| takes_signal(pid, *signal)) {
-            Some(signal) => {
-                let _ = init.signal(signal);
-                REPEAT
-            }
-            None => LOOK,
-        };
+        let candidates = signals(&exe, request);
+        // Inits that wait for signals instead of handling them (busybox) show nothing: the first candidate is theirs.
+        let signal = candidates.iter().find(|signal| takes_signal(pid, **signal)).or(candidates.first());
+        if let Some(signal) = signal {
+            let _ = init.signal(*signal);
+        }
         if init.wait(deadline.min(now + pause)) {
             return true;
         }
+        pause = (pause * 2).min(REPEAT.1);
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::process::Command;
+    use std::{
+        io::Read,
+        process::{Command, Stdio},
+    };
 
     use triton_process::reference;
 
@@ -75,11 +79,15 @@ mod tests {
     }
 
     #[test]
-    fn a_process_without_a_handler_is_not_signalled_and_the_deadline_holds() {
-        let mut child = Command::new("sleep").arg("60").spawn().unwrap();
+    fn a_process_that_does_not_listen_is_given_up_at_the_deadline() {
+        let mut command = Command::new("sh");
+        command.args(["-c", "trap '' PWR TERM; echo ready; while :; do sleep 0.1; done"]).stdout(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut line = [0; 6];
+        child.stdout.take().unwrap().read_exact(&mut line).unwrap();
         let process = reference(child.id() as i32).unwrap();
         let fd = PidFd::open(process).unwrap();
-        assert!(!ask(process.pid, &fd, Request::Halt, Instant::now() + Duration::from_millis(40)));
+        assert!(!ask(process.pid, &fd, Request::Halt, Instant::now() + Duration::from_millis(120)));
         assert!(triton_process::is_alive(process));
         child.kill().unwrap();
         child.wait().unwrap();

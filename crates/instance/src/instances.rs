@@ -116,14 +116,18 @@ impl Instances {
 
     fn object_of(&self, machine: Machine, with_snapshots: bool) -> VmObject {
         let uuid = machine.file.config.uuid;
-        let (run, presence) = self.run_of(uuid);
+        let (run, mut presence) = self.run_of(uuid);
+        let holder = self.holder(uuid);
+        if presence == Presence::Stopping && holder.is_none() {
+            // Whoever asked it to stop was killed: it goes on running.
+            presence = Presence::Running;
+        }
         let zonepath = self.machines.zonepath(&machine.file);
         // A node that lost /run knows the last end from the instance's own files (ruling 43); a run that was adopted has none.
         let last_exit = run.last_exit.or_else(|| object::last_exited(&zonepath));
         let dataset = zonepath.join("root").is_dir();
-        let creating = !presence.has_init()
-            && self.holder(uuid).is_some_and(|holder| holder.action == "create")
-            && machine.file.lifecycle != Lifecycle::Deleting;
+        let creating =
+            !presence.has_init() && holder.is_some_and(|holder| holder.action == "create") && machine.file.lifecycle != Lifecycle::Deleting;
         let snapshots = if with_snapshots && dataset { self.snapshots(uuid) } else { Vec::new() };
         object::build(Parts { machine, run, presence, dataset, creating, snapshots, last_exit, facts: &self.facts })
     }

@@ -35,6 +35,9 @@ impl Instances {
         let mut recovery = Recovery::default();
         triton_files::sweep_temporaries(&self.layout.machines());
         triton_files::sweep_temporaries(&self.layout.run_states());
+        if let Err(error) = self.storage.sweep() {
+            tracing::warn!(error = %crate::error::chain_text(&error), "leftovers in the pool could not be removed");
+        }
         for uuid in self.machines.uuids()? {
             let Ok(lock) = self.lock(uuid, "recover", Duration::ZERO) else { continue };
             let before = self.run_of(uuid);
@@ -87,7 +90,13 @@ impl Instances {
                 }
                 Ok(())
             }
-            Presence::Starting | Presence::Running | Presence::Stopping | Presence::Down => Ok(()),
+            // Whoever asked it to stop was killed before it stopped: it goes on.
+            Presence::Stopping => self
+                .runs
+                .update(uuid, |run| run.phase = RunPhase::Running)
+                .map(drop)
+                .map_err(InstanceError::step("take back the stop of", uuid)),
+            Presence::Starting | Presence::Running | Presence::Down => Ok(()),
         }
     }
 

@@ -11,5 +11,5 @@ mod wait;
 pub use busybox::{IMAGE_UUID, image_files, rootfs_tar};
 pub use command::{Outcome, program};
 pub use headnode::{Headnode, HttpReply, http};
-pub use node::{EXTERNAL_TAG, Node, assert_no_trace};
+pub use node::{EXTERNAL_TAG, Node, assert_no_trace, sweep};
 pub use wait::{until, until_some};

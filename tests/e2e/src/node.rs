@@ -44,9 +44,9 @@ impl Node {
     /// When this is not root on a machine with network namespaces.
     pub fn new(name: &str) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
+        sweep();
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let root = PathBuf::from(format!("/var/tmp/triton-e2e/{name}-{}-{number}", std::process::id()));
-        let _ = fs::remove_dir_all(&root);
+        let root = Path::new(NODES).join(format!("{name}-{}-{number}", std::process::id()));
         fs::create_dir_all(&root).expect("the root can be made");
         let layout = Layout::new(&root);
         layout.prepare().expect("the node's directories can be made");
@@ -248,6 +248,22 @@ impl Node {
     }
 }
 
+/// Where the roots of all test nodes are.
+const NODES: &str = "/var/tmp/triton-e2e";
+
+/// Removes the nodes of tests that were killed and could not do it themselves.
+pub fn sweep() {
+    for entry in fs::read_dir(NODES).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let Some(pid) = name.rsplit('-').nth(1).filter(|pid| !Path::new("/proc").join(pid).exists()) else { continue };
+        let layout = Layout::new(entry.path());
+        match Identity::load_or_create(&layout) {
+            Ok(identity) => drop(Node { layout, prefix: identity.prefix }),
+            Err(error) => eprintln!("the node {name} of the killed test {pid} could not be removed: {error}"),
+        }
+    }
+}
+
 /// Mount points of all cgroup hierarchies.
 fn cgroup_mounts() -> Vec<PathBuf> {
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
@@ -290,7 +306,7 @@ impl Drop for Node {
         }
         let _ = NetNs::unpin(&self.layout.namespaces().join("net"));
         let _ = fs::remove_dir_all(self.layout.root());
-        let _ = fs::remove_dir("/var/tmp/triton-e2e");
+        let _ = fs::remove_dir(NODES);
         if !failed {
             assert!(!self.layout.root().exists(), "the node's files could not be removed");
         }

@@ -101,6 +101,7 @@ impl DirPool {
         // The instance last: as long as anything of it is there, so is what names it.
         self.bury(&self.snapshots_of(instance))?;
         self.bury(&place)?;
+        self.empty_graves(instance)?;
         if let Ok(mut measured) = self.measured.lock() {
             measured.remove(&instance);
         }

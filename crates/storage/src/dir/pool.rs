@@ -196,6 +196,15 @@ impl DirPool {
         Ok(true)
     }
 
+    /// Removes what killed destructions of this instance left. The caller holds its lock, so that none is under way.
+    pub(super) fn empty_graves(&self, instance: InstanceUuid) -> Result<(), StorageError> {
+        let prefix = format!("{DESTROYING}{instance}");
+        for grave in self.entries(|name, path| name.starts_with(&prefix).then(|| path.to_owned()))? {
+            remove_tree(&grave)?;
+        }
+        Ok(())
+    }
+
     /// Removes what killed calls left.
     pub(super) fn sweep_leftovers(&self) -> Result<Vec<String>, StorageError> {
         let leftovers = self.entries(|name, path| {
