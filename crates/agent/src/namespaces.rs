@@ -92,7 +92,7 @@ fn open_pin(path: &Path, kind: &'static str) -> Result<Option<Pin>, NamespaceErr
             _ => Err(pin.error("use")(io::Error::new(io::ErrorKind::InvalidData, "the file is not a namespace"))),
         };
     }
-    let own = fs::metadata(format!("/proc/self/ns/{kind}")).map_err(pin.error("compare with"))?;
+    let own = fs::metadata(format!("/proc/thread-self/ns/{kind}")).map_err(pin.error("compare with"))?;
     let same = own.ino() == metadata.ino() && own.dev() == metadata.dev();
     Ok((!same).then_some(pin))
 }
@@ -120,6 +120,30 @@ mod tests {
         fs::write(pins.join("net"), "hello").unwrap();
         let error = enter_namespaces(&Layout::new(directory.path())).unwrap_err();
         assert!(error.to_string().contains("ns/net"), "{error}");
+    }
+
+    /// A namespace pinned by `unshare`, unpinned when dropped.
+    struct Pinned(PathBuf);
+
+    impl Drop for Pinned {
+        fn drop(&mut self) {
+            let _ = nix::mount::umount2(&self.0, nix::mount::MntFlags::MNT_DETACH);
+        }
+    }
+
+    #[test]
+    fn a_pinned_network_is_entered_once() {
+        use std::os::unix::fs::MetadataExt;
+        let directory = tempfile::tempdir().unwrap();
+        let layout = Layout::new(directory.path());
+        fs::create_dir_all(layout.namespaces()).unwrap();
+        let pin = Pinned(layout.namespaces().join("net"));
+        fs::write(&pin.0, "").unwrap();
+        let option = format!("--net={}", pin.0.display());
+        assert!(std::process::Command::new("unshare").args([option.as_str(), "true"]).status().unwrap().success());
+        assert_eq!(enter_namespaces(&layout).unwrap(), Entered { net: true, mnt: false });
+        assert_eq!(fs::metadata("/proc/thread-self/ns/net").unwrap().ino(), fs::metadata(&pin.0).unwrap().ino());
+        assert_eq!(enter_namespaces(&layout).unwrap(), Entered::default());
     }
 
     #[test]

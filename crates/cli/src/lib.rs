@@ -1,3 +1,4 @@
 //! The operators' tools: vmadm, imgadm, sysinfo.
 
+pub mod imgadm;
 pub mod vmadm;

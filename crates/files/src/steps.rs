@@ -12,6 +12,18 @@ pub fn reached(name: &str) {
     let _ = name;
 }
 
+/// What a program that this one starts on its own account is to be told of steps: `TRITON_CHILD_STEP_TRACE` and
+/// `TRITON_CHILD_STEP_KILL` of this process become its `TRITON_STEP_*`. Nothing in release builds.
+pub fn environment_of_child() -> Vec<(&'static str, String)> {
+    let mut environment = Vec::new();
+    if cfg!(debug_assertions) {
+        for (ours, theirs) in [("TRITON_CHILD_STEP_TRACE", "TRITON_STEP_TRACE"), ("TRITON_CHILD_STEP_KILL", "TRITON_STEP_KILL")] {
+            environment.extend(std::env::var(ours).ok().map(|value| (theirs, value)));
+        }
+    }
+    environment
+}
+
 #[cfg(debug_assertions)]
 mod debug {
     use std::{

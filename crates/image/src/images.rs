@@ -156,4 +156,13 @@ impl Images {
         layout.prepare()?;
         Configuration::new(layout).remove(url)
     }
+
+    /// Replaces all sources; false when they are the same already.
+    ///
+    /// # Errors
+    /// When the configuration cannot be written.
+    pub fn replace_sources(layout: &Layout, sources: Vec<Source>) -> Result<bool, ImageError> {
+        layout.prepare()?;
+        Configuration::new(layout).replace(sources)
+    }
 }

@@ -10,7 +10,8 @@ use triton_headnode::{HttpClient, HttpOptions};
 use triton_types::ImageUuid;
 
 use crate::{CancelToken, DownloadOptions, Event, ImageError, Images, InstalledImage, Platform, Progress, Source, download};
-use lookup::{Found, Sources};
+use lookup::Found;
+pub(crate) use lookup::Sources;
 
 /// Longest chain of origins; IMGAPI's own limit.
 pub(crate) const MAX_ANCESTRY: usize = 100;
@@ -39,10 +40,7 @@ impl Default for ImportOptions {
         Self {
             sources: Vec::new(),
             platform: Platform::default(),
-            http: HttpOptions {
-                request_timeout: Duration::from_secs(30),
-                ..HttpOptions::new(concat!("imgadm/", env!("CARGO_PKG_VERSION"), " (linux)"))
-            },
+            http: crate::remote::http_options(),
             download: DownloadOptions::default(),
             patience: Duration::from_secs(3600),
             request_id: None,
@@ -83,6 +81,7 @@ impl Images {
     /// Nothing stays but downloads, which a later call uses.
     pub fn import(&self, uuid: ImageUuid, options: &ImportOptions, progress: &dyn Progress) -> Result<Imported, ImageError> {
         if let Some(image) = self.get(uuid)? {
+            self.sweep_downloads();
             return Ok(Imported { outcome: ImportOutcome::AlreadyInstalled, image, images: Vec::new() });
         }
         let configured = if options.sources.is_empty() { Self::sources(&self.layout)? } else { options.sources.clone() };
@@ -96,6 +95,7 @@ impl Images {
         let result = self.import_with(&runtime, uuid, &configured, options, progress);
         // Without waiting for a name service that does not answer.
         runtime.shutdown_background();
+        self.sweep_downloads();
         result
     }
 
@@ -162,6 +162,20 @@ impl Images {
             chain.push(found);
         }
         Ok(chain)
+    }
+
+    /// Removes downloads of images that are installed: what an import leaves that was killed after its last step but one.
+    fn sweep_downloads(&self) {
+        let names = std::fs::read_dir(self.layout.downloads()).into_iter().flatten().flatten().map(|entry| entry.file_name());
+        let uuid_of = |name: std::ffi::OsString| name.to_str()?.split_once(".file")?.0.parse::<ImageUuid>().ok();
+        for uuid in names.filter_map(uuid_of).collect::<BTreeSet<_>>() {
+            // Whoever holds the lock cleans up by itself.
+            if let Ok(_lock) = Lock::take(&self.layout.image_lock(uuid), "sweep", Duration::ZERO)
+                && matches!(self.is_installed(uuid), Ok(true))
+            {
+                download::remove(&self.layout, uuid);
+            }
+        }
     }
 
     async fn fetch(&self, found: &Found, options: &ImportOptions, progress: &dyn Progress) -> Result<(), ImageError> {

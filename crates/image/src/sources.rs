@@ -89,6 +89,15 @@ impl Configuration {
         })
     }
 
+    /// Replaces all sources.
+    pub(crate) fn replace(&self, new: Vec<Source>) -> Result<bool, ImageError> {
+        self.change(|sources| {
+            let different = *sources != new;
+            *sources = new;
+            different
+        })
+    }
+
     fn change(&self, change: impl FnOnce(&mut Vec<Source>) -> bool) -> Result<bool, ImageError> {
         let _lock = Lock::take(&self.lock, "sources", Duration::from_secs(10)).map_err(|error| match error {
             triton_files::LockError::File(error) => ImageError::File(error),

@@ -124,6 +124,7 @@ fn launch_directly(monitor: &Path, layout: &Layout, uuid: InstanceUuid, mission:
         .args(["--ready-fd", "1", &uuid.to_string()])
         .env_clear()
         .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+        .envs(triton_files::steps::environment_of_child())
         .current_dir("/")
         .stdin(Stdio::null())
         .stdout(writer)

@@ -1,4 +1,4 @@
-//! Recorded output of OpenZFS 2.1 to 2.3, read back.
+//! Output in the forms of OpenZFS 2.1 to 2.3, written from the documented columns; a compute node's own output is the next proof.
 
 use super::*;
 

@@ -8,10 +8,14 @@ use triton_e2e::{Node, assert_no_trace, until};
 
 /// The steps that `run` reaches, in order, each once.
 fn steps(node: &Node, run: impl FnOnce(&[(&str, &str)])) -> Vec<String> {
+    steps_told_by(node, "TRITON_STEP_TRACE", run)
+}
+
+fn steps_told_by(node: &Node, variable: &str, run: impl FnOnce(&[(&str, &str)])) -> Vec<String> {
     let trace = node.layout().at("/var/tmp/steps");
     let _ = std::fs::remove_file(&trace);
     let path = trace.to_string_lossy().into_owned();
-    run(&[("TRITON_STEP_TRACE", path.as_str())]);
+    run(&[(variable, path.as_str())]);
     let mut seen = BTreeSet::new();
     let text = std::fs::read_to_string(&trace).expect("steps were traced: this needs a debug build");
     text.lines().filter(|step| seen.insert(step.to_string())).map(str::to_owned).collect()
@@ -111,6 +115,36 @@ fn a_start_or_stop_killed_at_any_step_can_be_repeated() {
             node.vmadm(&[again, &uuid]).ok();
             assert_eq!(node.state(&uuid), goal, "{verb} {step}");
         }
+    }
+    node.vmadm(&["delete", &uuid]).ok();
+    assert_no_trace(&node, &before);
+}
+
+/// The monitor at every step of a start, of a reboot and of an end: whatever is left can be stopped, started and deleted.
+#[test]
+fn a_monitor_killed_at_any_step_leaves_an_instance_that_can_be_used() {
+    let node = Node::with_image("crash-monitor");
+    let before = node.traces();
+    let mut payload = node.payload(5);
+    payload["autoboot"] = false.into();
+    let uuid = node.create(&payload);
+    let steps = steps_told_by(&node, "TRITON_CHILD_STEP_TRACE", |environment| {
+        node.run_with("vmadm", &["start", &uuid], "", environment).ok();
+        node.vmadm(&["reboot", &uuid]).ok();
+        node.vmadm(&["stop", "-F", &uuid]).ok();
+    });
+    assert!(steps.iter().filter(|step| step.starts_with("monitor.")).count() >= 5, "{steps:?}");
+    for step in &steps {
+        // Steps of the start end it here; the others are reached by the reboot and the stop, which notice or outlive it.
+        node.run_with("vmadm", &["start", &uuid], "", &[("TRITON_CHILD_STEP_KILL", step)]);
+        node.vmadm(&["reboot", "-F", &uuid]);
+        node.vmadm(&["stop", "-F", &uuid]);
+        wait_for_rest(&node, &uuid);
+        assert_eq!(node.state(&uuid), "stopped", "{step}");
+        node.vmadm(&["start", &uuid]).ok();
+        assert!(node.guest(&uuid, "ip addr").contains("10.64.0.5/24"), "{step}");
+        node.vmadm(&["stop", "-F", &uuid]).ok();
+        assert_eq!(node.get(&uuid)["exit_status"], -9, "{step}");
     }
     node.vmadm(&["delete", &uuid]).ok();
     assert_no_trace(&node, &before);

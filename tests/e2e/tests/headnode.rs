@@ -83,10 +83,11 @@ fn machine_tasks_answer_as_the_contract_says() {
     assert_eq!(headnode.task("machine_load", &json!({"uuid": uuid})).json()["uuid"], uuid);
     let info = headnode.task("machine_info", &json!({"uuid": uuid})).json();
     assert!(serde_json::from_str::<Value>(info.as_str().unwrap()).unwrap().is_object());
-    assert_eq!(headnode.task("machine_boot", &json!({"uuid": uuid})).status, 500);
+    assert_eq!(headnode.task("machine_boot", &json!({"uuid": uuid})).status, 200, "ruling 59");
     assert_eq!(headnode.task("machine_boot", &json!({"uuid": uuid, "idempotent": "true"})).json()["vm"]["state"], "running");
     assert_eq!(headnode.task("machine_reboot", &json!({"uuid": uuid})).json()["vm"]["state"], "running");
     assert_eq!(headnode.task("machine_shutdown", &json!({"uuid": uuid, "force": true})).json()["vm"]["state"], "stopped");
+    assert_eq!(headnode.task("machine_shutdown", &json!({"uuid": uuid})).status, 200, "ruling 59");
     assert_eq!(headnode.task("machine_kill", &json!({"uuid": uuid})).status, 500);
     assert_eq!(headnode.task("machine_kill", &json!({"uuid": uuid, "idempotent": true})).status, 200);
     assert_eq!(headnode.task("machine_reboot", &json!({"uuid": uuid, "idempotent": true})).status, 500, "ruling 59");

@@ -170,11 +170,13 @@ pub struct Validate {
 pub fn rewrite(args: impl IntoIterator<Item = std::ffi::OsString>) -> Vec<std::ffi::OsString> {
     let mut verb: Option<String> = None;
     let mut out = Vec::new();
+    let mut value_of_root = false;
     for (index, arg) in args.into_iter().enumerate() {
         let text = arg.to_string_lossy().into_owned();
-        if index > 0 && verb.is_none() && !text.starts_with('-') {
+        if index > 0 && verb.is_none() && !value_of_root && !text.starts_with('-') {
             verb = Some(text.clone());
         }
+        value_of_root = text == "--root";
         match verb.as_deref() {
             Some("kill") if is_signal_flag(&text) => {
                 out.push("-s".into());
@@ -205,6 +207,7 @@ mod tests {
     fn signals_may_be_written_as_flags() {
         assert_eq!(words("vmadm kill -9 u").join(" "), "vmadm kill -s 9 u");
         assert_eq!(words("vmadm kill -SIGKILL u").join(" "), "vmadm kill -s SIGKILL u");
+        assert_eq!(words("vmadm --root /kill kill -9 u").join(" "), "vmadm --root /kill kill -s 9 u");
         assert_eq!(words("vmadm kill -s 9 u").join(" "), "vmadm kill -s 9 u");
         assert_eq!(words("vmadm lookup -1 alias=x").join(" "), "vmadm lookup -1 alias=x");
         assert_eq!(words("vmadm list -p -h").join(" "), "vmadm list -p --header");

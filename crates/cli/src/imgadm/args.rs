@@ -1,0 +1,232 @@
+//! The command line of imgadm (instances.md section 8.8).
+
+use std::{ffi::OsString, path::PathBuf};
+
+use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
+use triton_agent::CommonArgs;
+
+/// Manage the images of this compute node.
+///
+/// Exit status: 0 success, 1 failure, 2 wrong usage, 3 the image (or its origin) is not installed.
+#[derive(Debug, Parser)]
+#[command(name = "imgadm", version, disable_help_subcommand = true)]
+pub(crate) struct Imgadm {
+    #[command(flatten)]
+    pub(crate) common: CommonArgs,
+    /// Log everything, as bunyan records on standard error
+    #[arg(short)]
+    pub(crate) verbose: bool,
+    /// On failure, end standard error with a log record that has `err.code` and `err.message`
+    #[arg(short = 'E', global = true)]
+    pub(crate) error_record: bool,
+    #[command(subcommand)]
+    pub(crate) verb: Option<Verb>,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// List, add, delete, edit or check the image sources
+    Sources(Sources),
+    /// List images that the sources offer
+    Avail(Listing),
+    /// Print the manifest of an image from the sources
+    Show(Show),
+    /// Import an image, with its origins, from the sources
+    Import(Import),
+    /// Install an image from a manifest and its file
+    Install(Install),
+    /// List installed images
+    List(Listing),
+    /// Print an installed image as JSON
+    #[command(visible_alias = "info")]
+    Get(Get),
+    /// Delete installed images
+    Delete(Delete),
+    /// Show the chain of origins of an installed image
+    Ancestry(Ancestry),
+    /// Delete images that no instance and no other image is made from
+    Vacuum(Vacuum),
+    /// Explain a command
+    Help {
+        /// The command
+        verb: Option<String>,
+    },
+    /// Print a completion script for a shell
+    Completion {
+        /// The shell
+        shell: Shell,
+    },
+    /// Anything else
+    #[command(external_subcommand)]
+    Unknown(Vec<OsString>),
+}
+
+impl Verb {
+    /// The word of the verb; none for one that is not known.
+    pub(crate) fn name(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::Sources(_) => "sources",
+            Self::Avail(_) => "avail",
+            Self::Show(_) => "show",
+            Self::Import(_) => "import",
+            Self::Install(_) => "install",
+            Self::List(_) => "list",
+            Self::Get(_) => "get",
+            Self::Delete(_) => "delete",
+            Self::Ancestry(_) => "ancestry",
+            Self::Vacuum(_) => "vacuum",
+            Self::Help { .. } => "help",
+            Self::Completion { .. } => "completion",
+            Self::Unknown(_) => return None,
+        })
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Sources {
+    /// Show a table with types
+    #[arg(short)]
+    pub(crate) verbose: bool,
+    /// Print JSON
+    #[arg(short)]
+    pub(crate) json: bool,
+    /// Add a source behind the others; it must answer a ping
+    #[arg(short, value_name = "URL", group = "action")]
+    pub(crate) add: Option<String>,
+    /// Type of the added source
+    #[arg(short = 't', value_name = "TYPE", default_value = "imgapi", requires = "add")]
+    pub(crate) kind: String,
+    /// Do not check certificates of the added source
+    #[arg(short = 'k', requires = "add")]
+    pub(crate) insecure: bool,
+    /// Add the source even if it does not answer
+    #[arg(short, requires = "add")]
+    pub(crate) force: bool,
+    /// Delete a source
+    #[arg(short, value_name = "URL", group = "action")]
+    pub(crate) delete: Option<String>,
+    /// Edit the sources, as JSON, with $VISUAL or $EDITOR
+    #[arg(short, group = "action")]
+    pub(crate) edit: bool,
+    /// Check that each source answers
+    #[arg(short, group = "action")]
+    pub(crate) check: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Listing {
+    /// Print JSON
+    #[arg(short)]
+    pub(crate) json: bool,
+    /// Leave out the header line
+    #[arg(short = 'H')]
+    pub(crate) no_header: bool,
+    /// Fields to show, separated by commas
+    #[arg(short, value_name = "FIELD,...", default_value = "uuid,name,version,os,type,pub")]
+    pub(crate) output: String,
+    /// Fields to sort by, separated by commas; `-FIELD` in reverse
+    #[arg(short, value_name = "FIELD,...", default_value = "published_at,name", allow_hyphen_values = true)]
+    pub(crate) sort: String,
+    /// `FIELD=VALUE`, or `FIELD=~TEXT` for a part of the value
+    #[arg(value_name = "FILTER")]
+    pub(crate) filters: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Show {
+    /// The image
+    pub(crate) uuid: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Import {
+    /// No progress bar
+    #[arg(short)]
+    pub(crate) quiet: bool,
+    /// The pool to import to: this node's
+    #[arg(short = 'P', value_name = "POOL")]
+    pub(crate) pool: Option<String>,
+    /// Ask this source instead of the configured ones; may be repeated
+    #[arg(short = 'S', value_name = "URL")]
+    pub(crate) sources: Vec<String>,
+    /// Receive a raw ZFS stream from another compute node
+    #[arg(long)]
+    pub(crate) zstream: bool,
+    /// The image
+    pub(crate) uuid: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Install {
+    /// No progress bar
+    #[arg(short)]
+    pub(crate) quiet: bool,
+    /// The pool to install to: this node's
+    #[arg(short = 'P', value_name = "POOL")]
+    pub(crate) pool: Option<String>,
+    /// The manifest, a JSON file
+    #[arg(short, value_name = "FILE", required = true)]
+    pub(crate) manifest: Option<PathBuf>,
+    /// The image's file; twice for a split LXD image (metadata, then root)
+    #[arg(short, value_name = "FILE", required = true)]
+    pub(crate) file: Vec<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Get {
+    /// With the instances and images made from it
+    #[arg(short)]
+    pub(crate) recursive: bool,
+    /// The pool to look in
+    #[arg(short = 'P', value_name = "POOL")]
+    pub(crate) pool: Option<String>,
+    /// The image
+    pub(crate) uuid: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Delete {
+    /// The pool to delete from
+    #[arg(short = 'P', value_name = "POOL")]
+    pub(crate) pool: Option<String>,
+    /// The images
+    #[arg(required = true)]
+    pub(crate) uuids: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Ancestry {
+    /// Print JSON
+    #[arg(short)]
+    pub(crate) json: bool,
+    /// Leave out the header line
+    #[arg(short = 'H')]
+    pub(crate) no_header: bool,
+    /// Fields to show, separated by commas
+    #[arg(short, value_name = "FIELD,...", default_value = "uuid,name,version,published")]
+    pub(crate) output: String,
+    /// The image
+    pub(crate) uuid: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Vacuum {
+    /// Only say what would be deleted
+    #[arg(short = 'n')]
+    pub(crate) dry_run: bool,
+    /// Do not ask
+    #[arg(short)]
+    pub(crate) force: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::Imgadm::command().debug_assert();
+    }
+}
