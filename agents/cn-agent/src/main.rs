@@ -1,7 +1,7 @@
 //! `cn-agent`: see the library.
 
 use clap::Parser;
-use cn_agent::{Args, Verb, print_status, real};
+use cn_agent::{Args, StartError, Verb, print_status, real};
 use triton_agent::{AgentExit, chain, enter_namespaces, logs, runtime};
 
 fn main() -> AgentExit {
@@ -27,7 +27,11 @@ fn main() -> AgentExit {
     };
     let exit = match runtime.block_on(real::serve(&args, &layout)) {
         Ok(()) => AgentExit::Stopped,
-        Err(error) => AgentExit::from_error(&error),
+        Err(error) => {
+            let exit = AgentExit::from_error(&error);
+            // Without CNAPI's URL a restart does not help either.
+            if matches!(error, StartError::Cnapi(_)) { AgentExit::BadConfiguration } else { exit }
+        }
     };
     // Calls that block cannot be broken off: the process ends without them, as after a crash, which every change survives.
     runtime.shutdown_background();

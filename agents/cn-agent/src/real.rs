@@ -42,9 +42,9 @@ pub async fn serve(args: &Args, layout: &Layout) -> Result<(), StartError> {
     let config = AgentConfig::load(layout)?;
     layout.prepare()?;
     let at = layout.clone();
-    let facts = tokio::task::spawn_blocking(move || HostFacts::load(&at)).await.map_err(|error| {
-        StartError::System("read the facts of the node", std::io::Error::other(error))
-    })??;
+    let facts = tokio::task::spawn_blocking(move || HostFacts::load(&at))
+        .await
+        .map_err(|error| StartError::System("read the facts of the node", std::io::Error::other(error)))??;
     let cnapi = cnapi_url(&config, &facts)?;
     let listener = tokio::select! {
         listener = bind(layout, args.admin_ip, args.port) => listener,
@@ -55,8 +55,7 @@ pub async fn serve(args: &Args, layout: &Layout) -> Result<(), StartError> {
     let task_log = TaskLog::start(&config.task_log_directory(layout), &hostname)
         .map_err(|error| StartError::System("make the directory of task logs", error))?;
     let limits = Limits { task_timeout: config.task_timeout(), ..Limits::default() };
-    let settings =
-        Settings { server: facts.server_uuid, hostname, cnapi, limits, intervals: Intervals::default(), grace: GRACE, task_log };
+    let settings = Settings { server: facts.server_uuid, hostname, cnapi, limits, intervals: Intervals::default(), grace: GRACE, task_log };
     let facilities = facilities(layout, address, &facts)?;
     run(listener, settings, facilities, async move {
         let cause = signal.await;

@@ -198,7 +198,7 @@ mod tests {
         for name in TaskName::ALL {
             assert_eq!(name.as_str().parse(), Ok(*name));
         }
-        assert_eq!(TaskName::ALL.len(), 48);
+        assert_eq!(TaskName::ALL.len(), 49);
         assert_eq!("wat".parse::<TaskName>(), Err(UnknownTask));
         assert_eq!("Nop".parse::<TaskName>(), Err(UnknownTask));
     }

@@ -139,6 +139,30 @@ mod tests {
         assert!(Inventory::new(node, Numbers::default()).sample().is_err());
     }
 
+    /// cn-agent case 49
+    #[test]
+    fn a_node_without_instances_gives_a_sample_that_the_allocator_accepts() {
+        let root = tempfile::tempdir().unwrap();
+        let layout = Layout::new(root.path());
+        layout.prepare().unwrap();
+        triton_storage::Storage::choose(&layout, triton_types::StorageKind::Dir, "zones").unwrap();
+        let node = Arc::new(Node::new(&layout, triton_image::Platform::default()));
+        let status = Inventory::new(node, Numbers::default()).sample().unwrap();
+        assert_eq!(status["vms"], json!({}));
+        for (group, key) in [("meminfo", "total_bytes"), ("meminfo", "availrmem_bytes"), ("diskinfo", "pool_size_bytes")] {
+            assert!(status[group][key].as_u64().is_some_and(|bytes| bytes > 0), "{key}: {status}");
+        }
+        assert!(status["diskinfo"].as_object().unwrap().values().all(Value::is_u64), "{status}");
+        assert!(status["zpoolStatus"]["zones"]["bytes_available"].is_u64(), "{status}");
+        for key in ["boot_time", "timestamp"] {
+            let text = status[key].as_str().unwrap();
+            assert!(text.len() == 24 && text.ends_with('Z') && text.parse::<Timestamp>().is_ok(), "{text}");
+        }
+        std::fs::remove_file(layout.marker()).unwrap();
+        let again = Inventory::new(Arc::new(Node::new(&layout, triton_image::Platform::default())), Numbers::default());
+        assert!(again.sample().is_err(), "a store that is not there is no empty store");
+    }
+
     #[test]
     fn the_running_kernel_says_how_much_memory_there_is_and_when_it_booted() {
         let memory = node_memory().unwrap();

@@ -161,12 +161,46 @@ impl Images for Node {
         }
         let cancel = CancelToken::default();
         let _bridge = Bridge::new(cancelled, &cancel);
-        let options = ImportOptions {
-            platform: self.platform.clone(),
-            request_id: Some(request_id.to_owned()),
-            cancel,
-            ..ImportOptions::default()
-        };
+        let options =
+            ImportOptions { platform: self.platform.clone(), request_id: Some(request_id.to_owned()), cancel, ..ImportOptions::default() };
         images.import(uuid, &options, &Quiet).map(drop).map_err(|error| image_error(&error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_absent_instance_is_not_found_only_while_the_store_is_there() {
+        let root = tempfile::tempdir().unwrap();
+        let layout = Layout::new(root.path());
+        let node = Node::new(&layout, Platform::default());
+        let uuid = InstanceUuid::random();
+        assert_eq!(node.exists(uuid).unwrap_err().code, None, "not set up");
+        layout.prepare().unwrap();
+        triton_storage::Storage::choose(&layout, triton_types::StorageKind::Dir, "zones").unwrap();
+        assert_eq!(node.exists(uuid), Ok(false));
+        let missing = node.load(uuid, true).unwrap_err();
+        assert_eq!((missing.message, missing.code.as_deref()), (format!("vmadm load {uuid} failed: No such zone"), Some("VmNotFound")));
+        for result in [node.start(uuid), node.stop(uuid, StopOptions::default()), node.kill(uuid, None), node.delete(uuid)] {
+            assert_eq!(result.unwrap_err().code.as_deref(), Some("VmNotFound"));
+        }
+        std::fs::remove_file(layout.marker()).unwrap();
+        assert_eq!(node.exists(uuid).unwrap_err().code, None);
+        assert_eq!(node.load(uuid, true).unwrap_err().code, None);
+    }
+
+    #[test]
+    fn an_image_for_a_pool_of_another_name_is_refused() {
+        let root = tempfile::tempdir().unwrap();
+        let layout = Layout::new(root.path());
+        layout.prepare().unwrap();
+        triton_storage::Storage::choose(&layout, triton_types::StorageKind::Dir, "zones").unwrap();
+        let node = Node::new(&layout, Platform::default());
+        let image = ImageUuid::random();
+        assert_eq!(Images::get(&node, image), Ok(None));
+        let error = node.import(image, Some("tank"), "r", &CancellationToken::new()).unwrap_err();
+        assert!(error.message.contains("tank") && error.message.contains("zones"), "{error}");
     }
 }

@@ -93,12 +93,12 @@ async fn a_cnapi_without_sysinfo_is_not_asked_again() {
 #[tokio::test]
 async fn heartbeats_go_on_while_a_sample_and_a_task_hang() {
     let cnapi = Recorder::start().await;
-    let (hang, held) = (Arc::new(Mutex::new(())), Arc::new(AtomicBool::new(false)));
-    let lock = hang.lock().unwrap();
-    let (waits, begun) = (hang.clone(), held.clone());
+    let held = Arc::new(AtomicBool::new(false));
+    let (release, hang) = std::sync::mpsc::channel::<()>();
+    let (hang, begun) = (Mutex::new(hang), held.clone());
     let status = Arc::new(move || {
         begun.store(true, Ordering::SeqCst);
-        drop(waits.lock());
+        let _ = hang.lock().unwrap().recv();
         Err("hung".to_owned())
     });
     let bed = Builder { intervals: brisk(), status, ..Builder::default() }.begin(cnapi.clone()).await;
@@ -113,7 +113,7 @@ async fn heartbeats_go_on_while_a_sample_and_a_task_hang() {
     assert!(cnapi.to("/status").is_empty());
     bed.node.open_gate();
     hung.await.unwrap();
-    drop(lock);
+    drop(release);
 }
 
 /// cn-agent case 47
