@@ -61,8 +61,9 @@ fn create_and_start(args: &Args) -> Vec<Figure> {
     for round in 0..=args.rounds {
         let mut uuid = String::new();
         let time = timed(|| uuid = node.create(&payload));
-        let run: serde_json::Value = serde_json::from_slice(&fs::read(node.layout().run_state(uuid.parse().expect("a uuid"))).expect("it runs"))
-            .expect("a run-state");
+        let run: serde_json::Value =
+            serde_json::from_slice(&fs::read(node.layout().run_state(uuid.parse().expect("a uuid"))).expect("it runs"))
+                .expect("a run-state");
         let supervisor = run["supervisor"]["pid"].as_i64().unwrap_or_default();
         monitors.push(figures::with_children(supervisor).into_iter().filter_map(pss_kib).sum::<u64>());
         node.vmadm(&["delete", &uuid]).ok();

@@ -4,7 +4,7 @@ use std::fs;
 
 use triton_e2e::{IMAGE_UUID, Node};
 use triton_instance::Machines;
-use triton_types::{IdRange, InstanceUuid, Lifecycle, MachineFile, Mac, Nic, Ownership, StorageKind, StorageRecord, VmConfig};
+use triton_types::{IdRange, InstanceUuid, Lifecycle, Mac, MachineFile, Nic, Ownership, StorageKind, StorageRecord, VmConfig};
 
 /// Writes `count` stopped instances with metadata and one NIC each.
 pub fn instances(node: &Node, count: usize) {

@@ -190,9 +190,8 @@ pub fn rewrite(args: impl IntoIterator<Item = std::ffi::OsString>) -> Vec<std::f
 }
 
 fn is_signal_flag(text: &str) -> bool {
-    text.strip_prefix('-').is_some_and(|name| {
-        !name.is_empty() && name.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'+')
-    })
+    text.strip_prefix('-')
+        .is_some_and(|name| !name.is_empty() && name.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'+'))
 }
 
 #[cfg(test)]

@@ -57,7 +57,9 @@ mod tests {
     fn what_is_no_json_object_is_refused_with_the_reason() {
         for (text, reason) in [("{\"a\":", "EOF"), ("[1]", "not an object"), ("", "EOF")] {
             match parse(text.as_bytes()) {
-                Err(Failure::Failed(message)) => assert!(message.starts_with("Invalid JSON payload: ") && message.contains(reason), "{message}"),
+                Err(Failure::Failed(message)) => {
+                    assert!(message.starts_with("Invalid JSON payload: ") && message.contains(reason), "{message}")
+                }
                 other => panic!("{other:?}"),
             }
         }
