@@ -70,7 +70,7 @@ pub(crate) fn uuid(text: &str) -> Option<uuid::Uuid> {
     (text.len() == 36 && !text.bytes().any(|b| b.is_ascii_uppercase())).then_some(parsed)
 }
 
-/// As [`uuid`], or the refusal of a request for it.
+/// As [`uuid()`], or the refusal of a request for it.
 pub(crate) fn path_uuid(text: &str, what: &str) -> Result<uuid::Uuid, ApiError> {
     uuid(text).ok_or_else(|| ApiError::not_found(format!("{what} {text:?} not found")))
 }

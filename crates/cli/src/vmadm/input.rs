@@ -58,7 +58,7 @@ mod tests {
         for (text, reason) in [("{\"a\":", "EOF"), ("[1]", "not an object"), ("", "EOF")] {
             match parse(text.as_bytes()) {
                 Err(Failure::Failed(message)) => {
-                    assert!(message.starts_with("Invalid JSON payload: ") && message.contains(reason), "{message}")
+                    assert!(message.starts_with("Invalid JSON payload: ") && message.contains(reason), "{message}");
                 }
                 other => panic!("{other:?}"),
             }

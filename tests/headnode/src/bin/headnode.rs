@@ -21,7 +21,7 @@ struct Args {
     /// Address of the control service (record, faults, violations).
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8083")]
     control: SocketAddr,
-    /// Directory with <uuid>.imgmanifest and <uuid>.file, .file0, .file1.
+    /// Directory with UUID.imgmanifest and UUID.file, .file0, .file1.
     #[arg(long, value_name = "DIR")]
     images: PathBuf,
     /// SQLite database that survives a restart; without it all is in memory.
