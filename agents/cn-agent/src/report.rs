@@ -1,7 +1,7 @@
 //! What the agent tells CNAPI (cn-agent.md section 5): sysinfo, agents, status, heartbeats.
 //!
 //! Three loops that wait for each other only at the [`Wire`]: the [`Outbox`] sends everything but heartbeats, one message after the
-//! other; [`heartbeat`] has nothing to do with what is collected; [`sampler`] and [`sysinfo_watch`] put messages into the outbox.
+//! other; `heartbeat` has nothing to do with what is collected; `sampler` and `sysinfo_watch` put messages into the outbox.
 
 mod heartbeat;
 mod outbox;

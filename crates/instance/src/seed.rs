@@ -1,7 +1,7 @@
 //! The NoCloud seed by which stock cloud-init images configure themselves (instances.md section 7.5).
 //!
 //! Kept beside the instance's root, never in it, and shown to the guest by a read-only bind that only its root can read
-//! (ruling 10). Pure but for [`write`].
+//! (ruling 10). Pure but for [`write()`].
 
 use std::{fs, os::unix::fs::DirBuilderExt, path::Path};
 
