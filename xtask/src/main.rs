@@ -1,5 +1,6 @@
 //! `cargo xtask`: a verb for each thing that a person does with this repository, the same by hand and in CI.
 
+mod bench;
 mod checks;
 mod completions;
 mod exec;
@@ -65,6 +66,11 @@ enum Verb {
         fix: bool,
     },
 
+    /// Measure the budgets as ratios to the same work done by hand
+    ///
+    /// Builds everything in release mode first. Judges nothing: it prints figures beside their bounds. Needs root and an idle machine.
+    Bench(bench::BenchArgs),
+
     /// Print the completion script for a shell
     Completions {
         /// The shell
@@ -88,6 +94,7 @@ fn main() -> ExitCode {
             say::line(format_args!("{} passed, {} failed", outcome.passed, outcome.failed));
             Ok(if outcome.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
+        Verb::Bench(args) => bench::bench(&args),
         Verb::Completions { shell } => {
             completions::print(shell);
             Ok(ExitCode::SUCCESS)

@@ -13,6 +13,8 @@ pub enum Purpose {
     Build,
     /// Running a compute node (`up`, and tests on the kernel).
     Node,
+    /// Doing by hand what the benches compare with.
+    Bench,
 }
 
 /// One package.
@@ -23,12 +25,19 @@ struct Need {
     reason: &'static str,
 }
 
-const NEEDS: [Need; 6] = [
+const NEEDS: [Need; 9] = [
     Need { package: "gcc", purpose: Purpose::Build, reason: "links programs and compiles the C parts of SQLite, zstd and liblzma" },
     Need { package: "libc6-dev", purpose: Purpose::Build, reason: "headers and start files that gcc needs" },
     Need { package: "liblxc1", purpose: Purpose::Node, reason: "runs containers; loaded by instance-monitor" },
+    Need {
+        package: "busybox-static",
+        purpose: Purpose::Node,
+        reason: "is the system that small guests run: init, shell and tools in one file",
+    },
+    Need { package: "squashfs-tools", purpose: Purpose::Node, reason: "unpacks images whose root is a squashfs" },
     Need { package: "iproute2", purpose: Purpose::Node, reason: "lets tests judge links with a second tool" },
     Need { package: "iputils-ping", purpose: Purpose::Node, reason: "lets tests send packets from the node to its guests" },
+    Need { package: "lxc", purpose: Purpose::Bench, reason: "starts containers by hand, beside ours" },
     Need { package: "nftables", purpose: Purpose::Node, reason: "lets tests judge firewall tables with a second tool" },
 ];
 
@@ -37,12 +46,18 @@ fn missing(purposes: &[Purpose]) -> Result<Vec<Need>> {
     let wanted: Vec<Need> = NEEDS.iter().filter(|need| purposes.contains(&need.purpose)).copied().collect();
     let output = Command::new("dpkg-query")
         .args(["-W", "-f", "${Package} ${db:Status-Status}\n"])
-        .args(wanted.iter().map(|need| need.package))
+        .args(wanted.iter().flat_map(|need| [need.package.to_owned(), newer_name(need.package)]))
         .output()
         .context("could not run dpkg-query: a Debian 12 or 13 machine is needed")?;
     // dpkg-query fails when one of the names is unknown to it; what it printed still counts.
     let listed = String::from_utf8_lossy(&output.stdout);
-    Ok(wanted.into_iter().filter(|need| !listed.lines().any(|line| line == format!("{} installed", need.package))).collect())
+    let installed = |name: &str| listed.lines().any(|line| line == format!("{name} installed"));
+    Ok(wanted.into_iter().filter(|need| !installed(need.package) && !installed(&newer_name(need.package))).collect())
+}
+
+/// The name that Debian 13 gave to many libraries when their time values became 64 bits wide; it provides the old one.
+fn newer_name(package: &str) -> String {
+    format!("{package}t64")
 }
 
 /// Installs what `purposes` need and is missing; says which packages and why. Doing it twice changes nothing.

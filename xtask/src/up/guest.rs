@@ -4,7 +4,8 @@ use std::{collections::BTreeMap, process::Command};
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
-use triton_files::Layout;
+use triton_cgroup::Cgroups;
+use triton_files::{Identity, Layout};
 use triton_types::InstanceUuid;
 
 use super::{programs, site, state::Instance};
@@ -74,6 +75,7 @@ pub fn verify(layout: &Layout, instance: &Instance, others: &[Instance]) -> Resu
         );
         let init = said("cat /proc/1/comm")?;
         ensure!(init.trim() == "init", "its first process is {:?}", init.trim());
+        check_limits(layout, instance.uuid, &object)?;
         let neighbours = others.iter().filter(|other| other.uuid != instance.uuid).take(3).map(|other| other.address.clone());
         for address in neighbours.chain([site::GATEWAY.to_string()]) {
             if let Err(error) = said(&format!("ping -c 1 -W 5 {address}")) {
@@ -83,4 +85,15 @@ pub fn verify(layout: &Layout, instance: &Instance, others: &[Instance]) -> Resu
         Ok(pid)
     };
     check().with_context(|| format!("the instance {} ({}) is not as it should be", instance.alias, instance.uuid))
+}
+
+/// Checks that the memory limit of the object is the one that the kernel holds, in whichever layout its control groups have.
+fn check_limits(layout: &Layout, uuid: InstanceUuid, object: &Value) -> Result<()> {
+    let wanted = object["max_physical_memory"].as_u64().context("it has no max_physical_memory")? << 20;
+    let groups = Cgroups::probe().context("could not look at the control groups")?;
+    let group = format!("{}/{uuid}/payload", Identity::load_or_create(layout)?.prefix);
+    let held = groups.get(&group, "memory.max").or_else(|_| groups.get(&group, "memory.limit_in_bytes"));
+    let held = held.context("the kernel holds no memory limit for it")?;
+    ensure!(held.trim() == wanted.to_string(), "its memory limit is {}, not {wanted}", held.trim());
+    Ok(())
 }

@@ -112,8 +112,8 @@ impl Machines for Node {
         self.instances()?.create(payload).map(drop).map_err(|error| instance_error(&error))
     }
 
-    fn update(&self, _uuid: InstanceUuid, _update: JsonMap) -> Result<(), MachineError> {
-        Err(MachineError::new("changing properties is not available on Linux compute nodes in this version", None))
+    fn update(&self, uuid: InstanceUuid, update: JsonMap) -> Result<(), MachineError> {
+        self.instances()?.update(uuid, update).map_err(|error| instance_error(&error))
     }
 
     fn start(&self, uuid: InstanceUuid) -> Result<(), MachineError> {

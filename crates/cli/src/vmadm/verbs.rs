@@ -145,7 +145,6 @@ fn console(instances: &Instances, layout: &Layout, uuid: InstanceUuid) -> Result
     if vm.pid.is_none() {
         return Err(Failure::Failed(format!("Cannot attach to the console of VM {uuid}: it is not running (state: {})", vm.state)));
     }
-    say(&format!("[Connected to console of VM {uuid}; Ctrl-] leaves]"));
     let status = std::process::Command::new(console_program())
         .args(["console", "--root"])
         .arg(layout.root())

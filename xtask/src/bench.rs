@@ -1,0 +1,46 @@
+//! `xtask bench`: the budgets, measured as ratios on this machine (design section 11).
+
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+
+use crate::{
+    packages::{self, Purpose},
+    say::Progress,
+    workspace,
+};
+
+/// Arguments of `xtask bench`.
+#[derive(Args, Debug)]
+pub struct BenchArgs {
+    /// Print JSON instead of a table
+    #[arg(long)]
+    json: bool,
+    /// Rounds of each pair
+    #[arg(long, default_value_t = 7)]
+    rounds: usize,
+    /// Synthetic instances for the figures at scale
+    #[arg(long, default_value_t = 2000)]
+    instances: usize,
+}
+
+/// Builds the programs in release mode and runs the benches.
+pub fn bench(args: &BenchArgs) -> Result<ExitCode> {
+    if !nix::unistd::geteuid().is_root() {
+        bail!("the benches start containers: run this as root");
+    }
+    packages::ensure(&[Purpose::Build, Purpose::Node, Purpose::Bench], &mut Progress::new(1))?;
+    let root = workspace::root();
+    let built = Command::new("cargo").args(["build", "--release", "--workspace", "--bins"]).current_dir(&root).status();
+    if !built.context("could not run cargo")?.success() {
+        bail!("the programs could not be built");
+    }
+    let mut command = Command::new(root.join("target/release/triton-bench"));
+    command.args(["--rounds", &args.rounds.to_string(), "--instances", &args.instances.to_string()]);
+    if args.json {
+        command.arg("--json");
+    }
+    let status = command.status().context("could not run the benches")?;
+    Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
