@@ -6,7 +6,7 @@ use serde_json::Value;
 use triton_cgroup::Cgroups;
 use triton_files::{Holder, Identity, Layout, Lock, LockError};
 use triton_storage::Storage;
-use triton_types::{InstanceUuid, JsonMap, Lifecycle, RunState, VmObject, VmState};
+use triton_types::{InstanceUuid, JsonMap, Lifecycle, RunState, StorageKind, VmObject, VmState};
 
 use crate::{
     InstanceError, Machines, RunStates,
@@ -128,6 +128,8 @@ impl Instances {
         let dataset = zonepath.join("root").is_dir();
         let creating =
             !presence.has_init() && holder.is_some_and(|holder| holder.action == "create") && machine.file.lifecycle != Lifecycle::Deleting;
+        // On ZFS a list of snapshots is a command of its own: too dear for every instance of a list.
+        let with_snapshots = with_snapshots || self.storage.kind() == StorageKind::Dir;
         let snapshots = if with_snapshots && dataset { self.snapshots(uuid) } else { Vec::new() };
         object::build(Parts { machine, run, presence, dataset, creating, snapshots, last_exit, facts: &self.facts })
     }
@@ -149,12 +151,32 @@ impl Instances {
         (run, presence)
     }
 
-    /// Takes the instance's lock for `action`.
+    /// Takes the lock of an existing instance for `action`. One that does not exist has none: its file would stay behind.
     pub(crate) fn lock(&self, uuid: InstanceUuid, action: &str, patience: Duration) -> Result<Lock, InstanceError> {
-        Lock::take(&self.layout.instance_lock(uuid), action, patience).map_err(|source| match source {
+        self.require(uuid)?;
+        let lock = Lock::take(&self.layout.instance_lock(uuid), action, patience).map_err(|source| match source {
             LockError::Held { .. } => InstanceError::Busy { uuid, source },
             LockError::File(error) => InstanceError::File(error),
-        })
+        })?;
+        match self.require(uuid) {
+            Ok(()) => Ok(lock),
+            // It was deleted while this waited.
+            Err(error) => {
+                if matches!(error, InstanceError::NotFound { .. }) {
+                    lock.remove();
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// That the instance exists, readable or not.
+    fn require(&self, uuid: InstanceUuid) -> Result<(), InstanceError> {
+        if self.exists(uuid) {
+            return Ok(());
+        }
+        self.layout.check_store()?;
+        Err(InstanceError::NotFound { uuid })
     }
 
     /// The cgroup of the instance, relative to the hierarchies' roots: its supervisor, monitor and payload are leaves of it.

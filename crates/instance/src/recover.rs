@@ -85,10 +85,15 @@ impl Instances {
                         .map_err(InstanceError::step("record the running guest of", uuid))?;
                     return self.adopt(uuid);
                 }
-                if run.phase != RunPhase::Stopped {
-                    self.clear(uuid);
+                if run.phase == RunPhase::Stopped {
+                    return Ok(());
                 }
-                Ok(())
+                let rebooted = run.phase == RunPhase::Running && self.asked_for_reboot(uuid);
+                self.clear(uuid);
+                match self.machines.read(uuid) {
+                    Ok(machine) if rebooted && machine.file.lifecycle == Lifecycle::Installed => self.boot(&machine),
+                    _ => Ok(()),
+                }
             }
             // Whoever asked it to stop was killed before it stopped: it goes on.
             Presence::Stopping => self
@@ -98,6 +103,17 @@ impl Instances {
                 .map_err(InstanceError::step("take back the stop of", uuid)),
             Presence::Starting | Presence::Running | Presence::Down => Ok(()),
         }
+    }
+
+    /// Whether the guest that ended without a supervisor had asked for a reboot: its boot child, which outlived the
+    /// supervisor, noted it (`end.json` of instance-monitor).
+    fn asked_for_reboot(&self, uuid: InstanceUuid) -> bool {
+        #[derive(serde::Deserialize)]
+        struct End {
+            reboot: bool,
+        }
+        let end = triton_files::read_json::<End>(&self.layout.runtime(uuid).join("end.json"));
+        end.ok().flatten().is_some_and(|end| end.reboot)
     }
 
     fn adopt(&self, uuid: InstanceUuid) -> Result<(), InstanceError> {

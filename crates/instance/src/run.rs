@@ -151,6 +151,10 @@ impl Instances {
         }
         let (run, _) = self.run_of(uuid);
         if run.phase != RunPhase::Stopped {
+            if run.phase != RunPhase::Starting {
+                // Nobody saw how this run ended: what an earlier one left says nothing about it (ruling 37).
+                let _ = triton_files::remove_if_present(&self.storage.zonepath(uuid).join("lastexited"));
+            }
             let _ = self.runs.update(uuid, |run| {
                 run.phase = RunPhase::Stopped;
                 (run.init, run.supervisor, run.boot_timestamp) = (None, None, None);

@@ -178,6 +178,15 @@ impl Node {
     /// When it fails.
     #[track_caller]
     pub fn guest(&self, uuid: &str, command: &str) -> String {
+        self.try_guest(uuid, command).ok().stdout
+    }
+
+    /// As [`Node::guest`], for commands that may end with their guest.
+    ///
+    /// # Panics
+    /// When the guest does not run.
+    #[track_caller]
+    pub fn try_guest(&self, uuid: &str, command: &str) -> Outcome {
         let pid = self.get(uuid)["pid"].as_i64().expect("the guest runs").to_string();
         let output = Command::new("nsenter")
             .args(["-t", &pid, "-m", "-u", "-n", "-p", "-i", "-U", "-S", "0", "-G", "0", "--", "/bin/sh", "-c", command])
@@ -185,8 +194,7 @@ impl Node {
             .env("PATH", "/bin:/sbin:/usr/bin:/usr/sbin")
             .output()
             .expect("nsenter can be run");
-        let outcome = Outcome::from(output).ok();
-        outcome.stdout
+        Outcome::from(output)
     }
 
     /// Links of the node's namespace by name, without `lo`.

@@ -66,7 +66,7 @@ fn a_guest_that_reboots_by_itself_stays_running_and_one_that_halts_is_stopped() 
     let node = Node::with_image("selfreboot");
     let uuid = node.create(&node.payload(5));
     let first = node.get(&uuid);
-    node.guest(&uuid, "reboot");
+    node.try_guest(&uuid, "reboot");
     until("another init runs", || {
         let vm = node.get(&uuid);
         vm["state"] == "running" && vm["pid"] != first["pid"] && vm["pid"].is_i64()
@@ -74,7 +74,7 @@ fn a_guest_that_reboots_by_itself_stays_running_and_one_that_halts_is_stopped() 
     assert_eq!(run_state(&node, &uuid).get("last_exit"), None, "a reboot records no exit");
     assert_eq!(node.monitors().iter().filter(|line| line.contains(" run ")).count(), 1);
     assert!(node.guest(&uuid, "ip addr").contains("10.64.0.5/24"));
-    node.guest(&uuid, "poweroff");
+    node.try_guest(&uuid, "poweroff");
     until("the guest is stopped", || node.state(&uuid) == "stopped");
     let vm = node.get(&uuid);
     assert_eq!((vm["exit_status"].as_i64(), vm["autoboot"].as_bool()), (Some(0), Some(true)), "autoboot is the operator's");
@@ -133,4 +133,22 @@ fn a_guest_survives_the_death_of_its_monitor_and_is_adopted() {
         node.vmadm(&["delete", &uuid]).ok();
         assert_no_trace(&node, &before);
     }
+}
+
+/// A guest that reboots while nobody supervises it is not lost: whoever looks next boots it again.
+#[test]
+fn a_reboot_that_no_supervisor_saw_is_carried_out_by_the_next_change() {
+    let node = Node::with_image("lost-reboot");
+    let uuid = node.create(&node.payload(5));
+    let run = run_state(&node, &uuid);
+    let init = node.get(&uuid)["pid"].clone();
+    kill_pid(&run["supervisor"]["pid"]);
+    let pid = init.to_string();
+    let inside = ["-t", &pid, "-m", "-u", "-n", "-p", "-i", "-U", "-S", "0", "-G", "0", "--", "/bin/busybox", "reboot"];
+    std::process::Command::new("nsenter").args(inside).status().unwrap();
+    until("the old init has ended", || !std::path::Path::new(&format!("/proc/{pid}")).exists());
+    until("its boot child has ended", || node.monitors().is_empty());
+    assert!(node.vmadm(&["start", &uuid]).ok().stderr.contains("is already 'running'"), "it was booted again before the start looked");
+    assert_ne!(node.get(&uuid)["pid"], init);
+    node.guest(&uuid, "true");
 }
