@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-/// A container, complete. [`crate::render`] makes its config.
+/// A container, complete. [`crate::render()`] makes its config.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ContainerSpec {
     /// Its name: for the comment at the top; liblxc is told the name at start.

@@ -7,9 +7,9 @@
 //! Rules come from `instances.md` sections 2 and 4. Input may be hostile: every function is linear in its input (but for
 //! sorting), list lengths are bounded where a list becomes state of the machine ([`limits`]), and nothing recurses.
 //!
-//! * [`validate`], [`validate_create`], [`validate_update`]: the verdict that `vmadm validate` prints.
-//! * [`create`] and [`update`]: from payload to [`triton_types::VmConfig`].
-//! * [`Filter`], [`lookup`], [`agent_lookup`], [`select_fields`], [`list`]: over VM objects as JSON.
+//! * [`validate()`], [`validate_create`], [`validate_update`]: the verdict that `vmadm validate` prints.
+//! * [`create()`] and [`update()`]: from payload to [`triton_types::VmConfig`].
+//! * [`Filter`], [`lookup()`], [`agent_lookup`], [`select_fields`], [`list()`]: over VM objects as JSON.
 //! * [`PROPERTIES`]: the table that all of them read.
 
 mod changes;
@@ -46,6 +46,7 @@ pub use error::PayloadError;
 pub use filter::{Context, Filter, FilterError};
 pub use list::{DEFAULT_COLUMNS, DEFAULT_SORT, ListError, ListOptions, list};
 pub use lookup::{LookupError, agent_lookup, lookup, select_fields, unique};
+pub use network_checks::check_conflicts;
 pub use nics::INTERFACE_PREFIX;
 pub use table::{Column, Fallback, Kind, PROPERTIES, Property, property};
 pub use update::{Updated, update};
