@@ -100,7 +100,8 @@ async fn ports_are_listed_and_moved() {
 #[tokio::test]
 async fn flags_of_a_port_are_set_one_by_one() {
     let links = host_with_bridge().await;
-    port(&links, &NetNs::create().unwrap(), "vt0").await;
+    let guest = NetNs::create().unwrap();
+    port(&links, &guest, "vt0").await;
     let judge = || ip(links.netns(), "-d link show vt0");
     for wanted in [r#""learning":false"#, r#""flood":false"#, r#""mcast_flood":true"#, r#""bcast_flood":true"#] {
         assert!(judge().contains(wanted), "{wanted} in {}", judge());
