@@ -74,7 +74,8 @@ async fn a_bridge_keeps_its_mtu_and_mac_when_ports_come_and_go() {
 #[tokio::test]
 async fn a_link_of_another_kind_is_not_taken_for_the_bridge() {
     let links = host_with_bridge().await;
-    port(&links, &NetNs::create().unwrap(), "vt0").await;
+    let guest = NetNs::create().unwrap();
+    port(&links, &guest, "vt0").await;
     let error = links.ensure_bridge(&BridgeSpec::new("vt0")).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Exists);
     assert!(error.to_string().contains("vt0"));
@@ -146,7 +147,8 @@ async fn vlans_work_exactly_where_the_probe_says_so() {
         assert!(links.get("br0").await.unwrap().is_none(), "nothing is left of a bridge that cannot be made");
         links.ensure_bridge(&spec()).await.unwrap();
     }
-    port(&links, &NetNs::create().unwrap(), "vt0").await;
+    let guest = NetNs::create().unwrap();
+    port(&links, &guest, "vt0").await;
     let vlan = BridgeVlan { vid: 5, pvid: true, untagged: true };
     let added = links.add_vlan("vt0", vlan).await;
     if capabilities.vlan_filtering {
