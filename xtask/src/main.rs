@@ -6,10 +6,12 @@ mod completions;
 mod exec;
 mod image;
 mod packages;
+mod platform;
 mod run;
 mod say;
 mod test;
 mod up;
+mod vm;
 mod workspace;
 
 use std::process::ExitCode;
@@ -54,6 +56,15 @@ enum Verb {
     /// Without a command, starts a shell. Example: `cargo xtask exec -- vmadm list`.
     Exec(exec::ExecArgs),
 
+    /// Build the operating-system image that a compute node boots from
+    ///
+    /// Debian packages, the ZFS module, our programs and units: kernel, initrd, squashfs, manifest, and the archive that
+    /// `sdcadm platform install` takes. What is slow is cached. Needs root.
+    Image(platform::ImageArgs),
+
+    /// A compute node booted from that image under QEMU on this machine
+    Vm(vm::VmArgs),
+
     /// Run everything that a change must pass: static checks, documentation, every tier of tests
     ///
     /// The last line is `N passed, M failed`. With CI=true, a tier that cannot run on this machine is a failure.
@@ -77,6 +88,10 @@ enum Verb {
         shell: clap_complete::Shell,
     },
 
+    /// Make a freshly booted machine a node that was set up; runs on it
+    #[command(hide = true)]
+    PrepareNode(vm::PrepareArgs),
+
     /// Hold new namespaces until standard input ends
     #[command(hide = true)]
     HoldNamespaces(up::HoldArgs),
@@ -88,6 +103,9 @@ fn main() -> ExitCode {
         Verb::Down(args) => up::down(&args),
         Verb::Status(args) => up::status(&args),
         Verb::Exec(args) => exec::exec(&args),
+        Verb::Image(args) => platform::image(&args),
+        Verb::Vm(args) => vm::vm(&args),
+        Verb::PrepareNode(args) => vm::prepare(&args),
         Verb::Test(args) => Ok(test::test(&args)),
         Verb::Ci { fix } => {
             let outcome = checks::run(fix);

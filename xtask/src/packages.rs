@@ -15,6 +15,10 @@ pub enum Purpose {
     Node,
     /// Doing by hand what the benches compare with.
     Bench,
+    /// Building the platform image.
+    Image,
+    /// Booting it.
+    Machine,
 }
 
 /// One package.
@@ -25,7 +29,7 @@ struct Need {
     reason: &'static str,
 }
 
-const NEEDS: [Need; 9] = [
+const NEEDS: &[Need] = &[
     Need { package: "gcc", purpose: Purpose::Build, reason: "links programs and compiles the C parts of SQLite, zstd and liblzma" },
     Need { package: "libc6-dev", purpose: Purpose::Build, reason: "headers and start files that gcc needs" },
     Need { package: "liblxc1", purpose: Purpose::Node, reason: "runs containers; loaded by instance-monitor" },
@@ -39,6 +43,14 @@ const NEEDS: [Need; 9] = [
     Need { package: "iputils-ping", purpose: Purpose::Node, reason: "lets tests send packets from the node to its guests" },
     Need { package: "lxc", purpose: Purpose::Bench, reason: "starts containers by hand, beside ours" },
     Need { package: "nftables", purpose: Purpose::Node, reason: "lets tests judge firewall tables with a second tool" },
+    Need { package: "mmdebstrap", purpose: Purpose::Image, reason: "makes a root of Debian packages" },
+    Need { package: "debian-archive-keyring", purpose: Purpose::Image, reason: "the keys that Debian's packages are checked with" },
+    Need { package: "squashfs-tools", purpose: Purpose::Image, reason: "packs the root of the platform image" },
+    Need { package: "binutils", purpose: Purpose::Image, reason: "removes symbols from the programs in the image" },
+    Need { package: "qemu-system-x86", purpose: Purpose::Machine, reason: "runs a compute node on this machine" },
+    Need { package: "qemu-utils", purpose: Purpose::Machine, reason: "makes the disk of that node" },
+    Need { package: "e2fsprogs", purpose: Purpose::Machine, reason: "makes the medium that the node boots from" },
+    Need { package: "openssh-client", purpose: Purpose::Machine, reason: "the way into that node" },
 ];
 
 /// Packages of `purposes` that are not installed.
@@ -104,6 +116,8 @@ mod tests {
     #[test]
     fn every_package_says_why_it_is_needed() {
         assert!(NEEDS.iter().all(|need| need.reason.len() > 20));
-        assert!(NEEDS.iter().any(|need| need.purpose == Purpose::Build));
+        for purpose in [Purpose::Build, Purpose::Node, Purpose::Image, Purpose::Machine] {
+            assert!(NEEDS.iter().any(|need| need.purpose == purpose), "{purpose:?}");
+        }
     }
 }

@@ -1,6 +1,9 @@
 //! The tiers: what each is, what it needs, and which tests are its.
 
-use super::{runner, summary::Report};
+use super::{
+    runner,
+    summary::{Counts, Report},
+};
 
 /// Where a test can run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,7 +59,16 @@ impl Tier {
                 Some(reason) => Report::NotRun(reason),
                 None => runner::run(KERNEL, runner::Only::Kernel, filter),
             },
-            Self::Node => Report::Absent("the platform image has not landed (ruling 52)"),
+            Self::Node => match crate::vm::cannot_run() {
+                Some(reason) => Report::NotRun(reason),
+                None => match crate::vm::tier(filter) {
+                    Ok(counts) => Report::Ran(counts),
+                    Err(error) => {
+                        crate::say::line(format_args!("{error:#}"));
+                        Report::Ran(Counts { passed: 0, failed: 1 })
+                    }
+                },
+            },
         }
     }
 }

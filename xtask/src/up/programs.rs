@@ -50,7 +50,7 @@ pub fn install(layout: &Layout, release: bool, progress: &mut Progress) -> Resul
         build.arg("--release");
     }
     run::succeed(build, Duration::from_secs(3600), progress).context("could not build the programs")?;
-    let target = target_folder()?.join(if release { "release" } else { "debug" });
+    let target = workspace::target_folder()?.join(if release { "release" } else { "debug" });
     let to = folder(layout);
     fs::create_dir_all(&to)?;
     let mut changed = Vec::new();
@@ -66,12 +66,6 @@ pub fn install(layout: &Layout, release: bool, progress: &mut Progress) -> Resul
         changed.push((*name).to_owned());
     }
     Ok(changed)
-}
-
-fn target_folder() -> Result<PathBuf> {
-    let answer = run::answer(cargo().args(["metadata", "--format-version", "1", "--no-deps", "--locked"]))?;
-    let metadata: serde_json::Value = serde_json::from_str(&answer)?;
-    Ok(metadata["target_directory"].as_str().map_or_else(|| workspace::root().join("target"), PathBuf::from))
 }
 
 /// Starts `name` unless it runs with these arguments and this program already; records it. Returns true if it was started.

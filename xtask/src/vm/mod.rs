@@ -1,0 +1,20 @@
+//! `xtask vm`: a compute node booted from the platform image under QEMU on this machine.
+//!
+//! Everything is below one folder: disk, key, state, the serial console's log. Nothing of it is reachable but by loopback
+//! ports. A booted node is saved, so that the next `up` has it back in seconds.
+
+mod accel;
+mod args;
+mod disk;
+mod node;
+mod qemu;
+mod qmp;
+mod ssh;
+mod state;
+mod testing;
+mod verbs;
+
+pub use args::{PrepareArgs, VmArgs};
+pub use node::prepare;
+pub use testing::{cannot_run, tier};
+pub use verbs::vm;
