@@ -7,7 +7,7 @@ use triton_types::{InstanceUuid, Mac, NicAddress, NicTag};
 #[non_exhaustive]
 #[allow(missing_docs)] // the text of each variant says what it is
 pub enum PayloadError {
-    #[error("Invalid brand: {0:?}")]
+    #[error("Invalid brand: \"{0}\"")]
     BadBrand(String),
     #[error("Invalid value(s) for: {}", .0.join(","))]
     InvalidValues(Vec<String>),
@@ -23,6 +23,8 @@ pub enum PayloadError {
     TooMany { field: &'static str, limit: usize },
     #[error("Docker instances are not supported on this platform: docker must not be true.")]
     Docker,
+    #[error("Delegated datasets are not supported on this compute node: delegate_dataset must not be true.")]
+    Delegation,
     #[error("payload specifies more than 1 primary NIC")]
     SeveralPrimaries,
     #[error("invalid value for NIC's primary flag: {value} (must be true)")]
@@ -98,6 +100,7 @@ impl PayloadError {
             Self::TooMany { field, .. } => one(field),
             Self::NicsAndAddNics => vec!["nics".to_owned(), "add_nics".to_owned()],
             Self::Docker => one("docker"),
+            Self::Delegation => one("delegate_dataset"),
             Self::SeveralPrimaries | Self::PrimaryFlag { .. } => one("nics.*.primary"),
             Self::UnknownNicTags(_) => one("nics.*.nic_tag"),
             Self::MtuTooSmall { .. } => one("nics.*.mtu"),
@@ -119,7 +122,15 @@ impl PayloadError {
     }
 }
 
-/// At most 64 characters of a text from a payload, for use in a message.
+/// At most 64 characters of a text from a payload, for use in a message: control characters escaped, so that it stays one
+/// line and moves no cursor.
 pub(crate) fn excerpt(text: &str) -> String {
-    text.chars().take(64).collect()
+    let mut shown = String::new();
+    for c in text.chars().take(64) {
+        match c {
+            c if c.is_control() || matches!(c, '\u{2028}' | '\u{2029}') => shown.extend(c.escape_default()),
+            c => shown.push(c),
+        }
+    }
+    shown
 }

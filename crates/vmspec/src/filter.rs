@@ -28,12 +28,12 @@ pub enum FilterError {
     #[error("Invalid filter: \"{0}\" (must be key=value or key=~regex)")]
     Form(String),
     /// A pattern that is no regular expression, or too large.
-    #[error("Invalid regular expression for \"{key}\": {source}")]
+    #[error("Invalid regular expression for \"{key}\": {reason}")]
     Pattern {
         /// The filter's key.
         key: String,
-        /// Why.
-        source: regex::Error,
+        /// Why, in one line.
+        reason: String,
     },
 }
 
@@ -48,6 +48,13 @@ enum Test {
 pub struct Filter {
     field: Field,
     test: Test,
+}
+
+/// What is wrong with a pattern: the last line of what the library draws over several.
+fn reason(error: &regex::Error) -> String {
+    let text = error.to_string();
+    let last = text.lines().last().unwrap_or_default();
+    excerpt(last.strip_prefix("error: ").unwrap_or(last))
 }
 
 impl Filter {
@@ -67,7 +74,7 @@ impl Filter {
                 .size_limit(limits::REGEX_SIZE)
                 .dfa_size_limit(limits::REGEX_SIZE)
                 .build()
-                .map_err(|source| FilterError::Pattern { key: excerpt(key), source })?;
+                .map_err(|error| FilterError::Pattern { key: excerpt(key), reason: reason(&error) })?;
             Test::Matches(regex)
         } else if field.is_mac() {
             Test::Equals(wanted.parse::<Mac>().map_or_else(|_| wanted.to_owned(), |mac| mac.to_string()))

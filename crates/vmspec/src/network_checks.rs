@@ -2,9 +2,9 @@
 
 use std::collections::HashSet;
 
-use triton_types::{InstanceUuid, Mac, Nic, NicAddress, NicTag};
+use triton_types::{InstanceUuid, Mac, Nic, NicAddress, NicTag, VmConfig};
 
-use crate::{NicTagStatus, PayloadError, World, limits};
+use crate::{NicTagStatus, OtherInstance, PayloadError, World, limits};
 
 /// Checks the NICs as they would be; `touched` names those that the payload adds or changes.
 pub(crate) fn check(vm: InstanceUuid, nics: &[Nic], touched: &HashSet<Mac>, world: &dyn World) -> Result<(), PayloadError> {
@@ -18,7 +18,7 @@ pub(crate) fn check(vm: InstanceUuid, nics: &[Nic], touched: &HashSet<Mac>, worl
     }
     vrrp(nics)?;
     tags(&changed, world)?;
-    if changed.is_empty() { Ok(()) } else { conflicts(vm, &changed, world) }
+    if changed.is_empty() { Ok(()) } else { conflicts(vm, &changed, &world.other_instances()) }
 }
 
 fn duplicates(nics: &[Nic]) -> Result<(), PayloadError> {
@@ -69,11 +69,20 @@ fn tags(nics: &[&Nic], world: &dyn World) -> Result<(), PayloadError> {
     if unknown.is_empty() { Ok(()) } else { Err(PayloadError::UnknownNicTags(unknown)) }
 }
 
+/// Whether the NICs of a configuration are free beside `others`: to be asked again under the lock under which the
+/// configuration is stored, since another creation may have come in between.
+///
+/// # Errors
+/// [`PayloadError::Conflict`].
+pub fn check_conflicts(config: &VmConfig, others: &[OtherInstance]) -> Result<(), PayloadError> {
+    conflicts(config.uuid, &config.nics.iter().collect::<Vec<_>>(), others)
+}
+
 /// The same MAC anywhere, or the same address on the same tag and VLAN (none is VLAN 0).
-fn conflicts(vm: InstanceUuid, nics: &[&Nic], world: &dyn World) -> Result<(), PayloadError> {
+fn conflicts(vm: InstanceUuid, nics: &[&Nic], others: &[OtherInstance]) -> Result<(), PayloadError> {
     let macs: HashSet<Mac> = nics.iter().map(|nic| nic.mac).collect();
     let places: HashSet<_> = nics.iter().flat_map(|nic| addresses(nic)).collect();
-    for other in world.other_instances() {
+    for other in others {
         if other.uuid == vm || other.failed {
             continue;
         }

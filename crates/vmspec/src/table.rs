@@ -195,7 +195,7 @@ pub static PROPERTIES: &[Property] = &[
     flag("maintain_resolvers"),
     items("resolvers", ip_address).or(Fallback::EmptyList),
     flag("docker").wide(6),
-    text("init_name", one_line),
+    text("init_name", program),
     flag("restart_init").or(Fallback::Boolean(true)),
     text("kernel_version", one_line),
     items("limit_priv", one_line).or(Fallback::Text("default")),
@@ -268,6 +268,11 @@ fn anything(_: &str) -> bool {
 /// No control characters: the text reaches files of one line each.
 pub(crate) fn one_line(text: &str) -> bool {
     text.len() <= limits::PATH_LENGTH && !text.chars().any(char::is_control)
+}
+
+/// A program inside the guest, as a runtime config can name it: an absolute path without white space or quotation marks.
+fn program(text: &str) -> bool {
+    text.starts_with('/') && one_line(text) && !text.contains(|c: char| c.is_whitespace() || matches!(c, '"' | '\''))
 }
 
 fn dns_bytes(text: &str) -> bool {

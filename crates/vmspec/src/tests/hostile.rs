@@ -61,3 +61,28 @@ fn a_message_holds_an_excerpt_of_the_value() {
         assert!(try_create(bad).unwrap_err().to_string().len() < 1024);
     }
 }
+
+#[test]
+fn a_message_is_one_line_whatever_the_payload_holds() {
+    for evil in ["a\nlxc.hook.pre-start = /bin/sh", "a\u{1b}[31mred", "a\0b", "a\rb", "a\u{2028}b"] {
+        for bad in [
+            json!({"brand": evil}),
+            json!({"routes": {evil: "1.2.3.4"}}),
+            json!({"routes": {"10.0.0.0/8": evil}}),
+            json!({"nics": [{"nic_tag": "admin", "ip": "10.0.0.1", "netmask": evil}]}),
+            json!({"nics": [{"nic_tag": "admin", "ips": ["dhcp"], "gateway": evil}]}),
+            json!({"nics": [{"nic_tag": "admin", "ips": ["dhcp"], "allowed_ips": [evil]}]}),
+        ] {
+            let text = try_create(bad.clone()).unwrap_err().to_string();
+            assert!(!text.contains(|c: char| c.is_control() || c == '\u{2028}'), "{bad}: {text:?}");
+        }
+    }
+}
+
+#[test]
+fn an_init_that_no_config_can_name_is_a_bad_value() {
+    for bad in ["init", "../../etc", "/bin/a b", "/bin/a\"b", "/bin/'a'", "/bin/a\nb", &format!("/{}", "x".repeat(9000))] {
+        assert_eq!(validate_create(&payload(json!({ "init_name": bad })), &TestWorld::default()).bad_values, ["init_name"], "{bad}");
+    }
+    assert_eq!(created(json!({"init_name": "/sbin/init"})).init_name.as_deref(), Some("/sbin/init"));
+}

@@ -219,3 +219,16 @@ fn vrrp_dictates_the_mac_and_needs_a_nic_to_stand_on() {
     let lonely = try_create(json!({"nics": [{"nic_tag": "admin"}, vrrp]})).unwrap_err();
     assert!(matches!(lonely, PayloadError::VrrpPrimaryIp { .. }));
 }
+
+/// instances case 44
+#[test]
+fn a_stored_configuration_can_be_held_against_others_again() {
+    let config = created(json!({"nics": [{"nic_tag": "admin", "ips": ["10.0.0.5/24"], "mac": "02:08:20:00:00:01"}]}));
+    let mut other = crate::OtherInstance { uuid: triton_types::InstanceUuid::random(), failed: false, nics: config.nics.clone() };
+    assert!(matches!(crate::check_conflicts(&config, std::slice::from_ref(&other)), Err(PayloadError::Conflict { .. })));
+    other.failed = true;
+    assert_eq!(crate::check_conflicts(&config, std::slice::from_ref(&other)), Ok(()));
+    other.failed = false;
+    other.uuid = config.uuid;
+    assert_eq!(crate::check_conflicts(&config, &[other]), Ok(()), "an instance does not conflict with itself");
+}
