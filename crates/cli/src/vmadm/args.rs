@@ -166,6 +166,20 @@ pub struct Validate {
     pub input: Input,
 }
 
+/// True if the first word that is no option of vmadm itself asks for help: `help`, `-?`.
+pub fn wants_help(args: &[std::ffi::OsString]) -> bool {
+    let mut words = args.iter().skip(1).map(|word| word.to_string_lossy());
+    while let Some(word) = words.next() {
+        match word.as_ref() {
+            "help" | "-?" => return true,
+            "--root" => drop(words.next()),
+            option if option.starts_with('-') => {}
+            _ => return false,
+        }
+    }
+    false
+}
+
 /// Rewrites what clap cannot read: `kill -9 UUID`, `kill -SIGKILL UUID` and `list -p -h`.
 pub fn rewrite(args: impl IntoIterator<Item = std::ffi::OsString>) -> Vec<std::ffi::OsString> {
     let mut verb: Option<String> = None;
@@ -210,6 +224,17 @@ mod tests {
         assert_eq!(words("vmadm kill -s 9 u").join(" "), "vmadm kill -s 9 u");
         assert_eq!(words("vmadm lookup -1 alias=x").join(" "), "vmadm lookup -1 alias=x");
         assert_eq!(words("vmadm list -p -h").join(" "), "vmadm list -p --header");
+    }
+
+    #[test]
+    fn help_is_asked_for_where_a_verb_would_be() {
+        let wants = |text: &str| wants_help(&text.split(' ').map(Into::into).collect::<Vec<_>>());
+        for text in ["vmadm help", "vmadm -?", "vmadm --root /x help", "vmadm --root=/x -?"] {
+            assert!(wants(text), "{text}");
+        }
+        for text in ["vmadm", "vmadm list", "vmadm --root help list", "vmadm lookup help"] {
+            assert!(!wants(text), "{text}");
+        }
     }
 
     #[test]

@@ -22,6 +22,9 @@ pub(super) fn payload(input: &Input, verb: &str) -> Result<JsonMap, Failure> {
                 io::ErrorKind::NotFound => Failure::Failed(format!("File: {} does not exist.", path.display())),
                 _ => Failure::Failed(format!("File: {} cannot be read: {error}", path.display())),
             })?;
+            if file.metadata()?.is_dir() {
+                return Err(Failure::Failed(format!("File: {} cannot be read: it is a directory", path.display())));
+            }
             read(file)?
         }
         _ if io::stdin().is_terminal() => {

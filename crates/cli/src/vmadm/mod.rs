@@ -11,7 +11,7 @@ use std::{
 
 use clap::{CommandFactory, Parser, error::ErrorKind};
 
-use args::{VmadmArgs, rewrite};
+use args::{VmadmArgs, rewrite, wants_help};
 
 /// Why vmadm ends with another status than 0.
 #[derive(Debug)]
@@ -76,8 +76,7 @@ fn usage() -> String {
 
 fn parse() -> Result<VmadmArgs, ExitCode> {
     let words = rewrite(std::env::args_os());
-    let first = words.get(1).map(|word| word.to_string_lossy().into_owned());
-    if matches!(first.as_deref(), Some("help" | "-?")) {
+    if wants_help(&words) {
         let _ = write!(io::stdout(), "{}", usage());
         return Err(ExitCode::SUCCESS);
     }
