@@ -9,12 +9,12 @@ use std::{
 use triton_files::{FileError, Lock, LockError, SafeRoot, steps};
 use triton_storage::CloneOptions;
 use triton_types::{InstanceUuid, JsonMap, Lifecycle, MachineFile, Ownership, StorageRecord, Timestamp, VmConfig};
-use triton_vmspec::Created;
+use triton_vmspec::{Created, PayloadError};
 
 use crate::{InstanceError, Instances, guest_files, id_ranges, seed, world::NodeWorld};
 
-/// How long creators wait for each other while they choose an id range: milliseconds of work under the lock.
-const RANGE_PATIENCE: Duration = Duration::from_secs(60);
+/// How long creators wait for each other while they claim ids and addresses: milliseconds of work under the lock.
+const CLAIM_PATIENCE: Duration = Duration::from_secs(60);
 
 impl Instances {
     /// Creates an instance from a payload, and starts it if `autoboot`. Returns its uuid.
@@ -27,6 +27,10 @@ impl Instances {
     pub fn create(&self, payload: JsonMap) -> Result<InstanceUuid, InstanceError> {
         let world = NodeWorld::new(self);
         let Created { config, warnings, .. } = triton_vmspec::create(payload, &world, Timestamp::now())?;
+        if config.delegate_dataset {
+            // Nothing here makes the dataset or gives it to the guest: an object that says so would lie (section 7.6).
+            return Err(PayloadError::Delegation.into());
+        }
         let uuid = config.uuid;
         for warning in warnings {
             tracing::warn!(vm_uuid = %uuid, %warning, "payload");
@@ -35,7 +39,7 @@ impl Instances {
             LockError::Held { .. } => InstanceError::Exists { uuid },
             LockError::File(error) => InstanceError::File(error),
         })?;
-        let file = match self.begin(config) {
+        let file = match self.begin(config, &world) {
             Ok(file) => file,
             Err(error) => {
                 if !self.exists(uuid) {
@@ -54,7 +58,7 @@ impl Instances {
     }
 
     /// Chooses the id range and writes the machine file: from here on the instance exists.
-    fn begin(&self, config: VmConfig) -> Result<MachineFile, InstanceError> {
+    fn begin(&self, config: VmConfig, world: &NodeWorld<'_>) -> Result<MachineFile, InstanceError> {
         let uuid = config.uuid;
         if self.exists(uuid) {
             return Err(InstanceError::Exists { uuid });
@@ -62,22 +66,36 @@ impl Instances {
         if self.storage.instance_exists(uuid).map_err(InstanceError::step("look for the storage of", uuid))? {
             return Err(InstanceError::DatasetExists { dataset: format!("{}/{uuid}", self.storage.pool()) });
         }
-        // Two creators must not choose one range: the choice and the file that records it are made under one lock.
-        let _ranges = Lock::take(&self.layout.locks().join("id-ranges.lock"), "choose an id range", RANGE_PATIENCE)
-            .map_err(InstanceError::step("choose an id range for", uuid))?;
+        // Two creators must not choose one range or one address: the choice and the file that records it are made under one lock.
+        let _claims = self.claim(uuid)?;
         let files: Vec<MachineFile> = self.machines.uuids()?.into_iter().filter_map(|u| self.machines.read_alone(u).ok()).collect();
+        if !config.nics.is_empty() {
+            let others: Vec<_> = files.iter().map(|file| world.other(file)).collect();
+            triton_vmspec::check_conflicts(&config, &others)?;
+        }
         let ids = id_ranges::lowest_free(id_ranges::of(&files))
             .ok_or_else(|| InstanceError::Node("no range of user ids is left on this compute node".to_owned()))?;
         let storage = StorageRecord { kind: self.storage.kind(), ids, ownership: None };
         let file = MachineFile { format: MachineFile::FORMAT, lifecycle: Lifecycle::Provisioning, storage: Some(storage), config };
-        self.machines.write(&file)?;
-        self.runs.bump(uuid).map_err(InstanceError::step("announce", uuid))?;
+        if let Err(error) = self.machines.write(&file) {
+            // It may be there although it could not be made durable.
+            let _ = self.machines.remove(uuid);
+            return Err(error.into());
+        }
         Ok(file)
+    }
+
+    /// The lock under which what no two instances may share is chosen and recorded: id ranges, MACs, addresses. Taken after
+    /// an instance's own lock, never before.
+    pub(crate) fn claim(&self, uuid: InstanceUuid) -> Result<Lock, InstanceError> {
+        Lock::take(&self.layout.locks().join("claims.lock"), "claim ids and addresses", CLAIM_PATIENCE)
+            .map_err(InstanceError::step("claim ids and addresses for", uuid))
     }
 
     /// Makes everything that a complete instance has.
     fn install(&self, mut file: MachineFile) -> Result<(), InstanceError> {
         let uuid = file.config.uuid;
+        self.runs.bump(uuid).map_err(InstanceError::step("announce", uuid))?;
         let image = file.config.image_uuid.ok_or_else(|| InstanceError::Node(format!("instance {uuid} has no image")))?;
         self.storage.clone_image(image, uuid, &clone_options(&file.config)).map_err(InstanceError::step("clone the image for", uuid))?;
         steps::reached("create.cloned");
@@ -110,6 +128,9 @@ impl Instances {
             seed::write(&self.storage.zonepath(uuid).join("seed"), &file.config, ids)?;
         }
         steps::reached("create.files");
+        if file.config.indestructible_zoneroot {
+            self.storage.set_indestructible(uuid, true).map_err(InstanceError::step("protect", uuid))?;
+        }
         file.lifecycle = Lifecycle::Installed;
         self.machines.write(&file)?;
         self.runs.bump(uuid).map_err(InstanceError::step("announce", uuid))?;
@@ -135,6 +156,7 @@ impl Instances {
 
     /// Takes back a creation that failed: storage first, the machine file last.
     fn undo(&self, uuid: InstanceUuid, lock: Lock) {
+        let _ = self.storage.set_indestructible(uuid, false);
         let result = self.storage.destroy_instance(uuid).map_err(InstanceError::step("destroy the storage of", uuid)).and_then(|()| {
             self.machines.remove(uuid)?;
             self.runs.remove(uuid).map_err(InstanceError::step("forget the run-state of", uuid))
@@ -154,6 +176,7 @@ fn clone_options(config: &VmConfig) -> CloneOptions {
         quota_mib: config.quota.as_ref().and_then(triton_types::Quota::mib),
         compression: config.zfs_root_compression.clone(),
         recordsize: config.zfs_root_recsize,
-        ..CloneOptions::default()
+        filesystem_limit: config.zfs_filesystem_limit,
+        snapshot_limit: config.zfs_snapshot_limit,
     }
 }

@@ -1,7 +1,7 @@
 //! Deletion: the exact reverse of creation, resumable at any point (instances.md section 6.3).
 
 use triton_files::{Lock, steps};
-use triton_types::{InstanceUuid, Lifecycle};
+use triton_types::{InstanceUuid, Lifecycle, MachineFile};
 
 use crate::{InstanceError, Instances, StopOptions, instances::PATIENCE};
 
@@ -12,18 +12,9 @@ impl Instances {
     /// # Errors
     /// [`InstanceError::NotFound`], [`InstanceError::Protected`]; a step that failed is named, and deletion can be tried again.
     pub fn delete(&self, uuid: InstanceUuid) -> Result<(), InstanceError> {
-        if !self.exists(uuid) {
-            self.layout.check_store()?;
-            return Err(InstanceError::NotFound { uuid });
-        }
         let lock = self.lock(uuid, "delete", PATIENCE)?;
         let mut file = self.machines.read(uuid)?.file;
-        if file.config.indestructible_zoneroot {
-            return Err(InstanceError::Protected("indestructible_zoneroot is set, cannot delete".to_owned()));
-        }
-        if file.config.indestructible_delegated {
-            return Err(InstanceError::Protected("indestructible_delegated is set, cannot delete".to_owned()));
-        }
+        self.check_protection(&file)?;
         steps::reached("delete.checked");
         if file.lifecycle != Lifecycle::Deleting || file.config.autoboot {
             file.lifecycle = Lifecycle::Deleting;
@@ -33,6 +24,24 @@ impl Instances {
         }
         steps::reached("delete.marked");
         self.finish_deletion(uuid, lock)
+    }
+
+    /// Refuses to delete what is protected. A creation that failed protects nothing: it must be deletable (section 5.3).
+    fn check_protection(&self, file: &MachineFile) -> Result<(), InstanceError> {
+        let uuid = file.config.uuid;
+        if file.lifecycle != Lifecycle::Installed {
+            // It has a hold if it was to be protected; there may be no storage to hold any more.
+            let _ = self.storage.set_indestructible(uuid, false);
+            return Ok(());
+        }
+        // The hold counts, whoever put it there (section 6.6); storage that is gone protects nothing.
+        if file.config.indestructible_zoneroot || self.storage.indestructible(uuid).unwrap_or(false) {
+            return Err(InstanceError::Protected("indestructible_zoneroot is set, cannot delete".to_owned()));
+        }
+        if file.config.indestructible_delegated {
+            return Err(InstanceError::Protected("indestructible_delegated is set, cannot delete".to_owned()));
+        }
+        Ok(())
     }
 
     /// The part of a deletion that follows the mark. Every step tolerates that it was done before.

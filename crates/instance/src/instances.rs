@@ -144,9 +144,12 @@ impl Instances {
         if Lock::is_free(&path) { None } else { Lock::holder(&path) }
     }
 
-    /// The run-state and what of it is true. A file that cannot be used reads as stopped; the processes decide.
+    /// The run-state and what of it is true. Where the file was lost or cannot be used, the processes decide (ruling 43).
     pub(crate) fn run_of(&self, uuid: InstanceUuid) -> (RunState, Presence) {
-        let run = self.runs.read(uuid).unwrap_or_else(|_| RunState::stopped(uuid));
+        let run = match self.runs.find(uuid) {
+            Ok(Some(run)) => run,
+            Ok(None) | Err(_) => self.run_of_processes(uuid).unwrap_or_else(|| RunState::stopped(uuid)),
+        };
         let presence = Presence::of(&run);
         (run, presence)
     }

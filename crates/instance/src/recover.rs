@@ -5,7 +5,7 @@
 use std::{fs, time::Duration};
 
 use triton_process::reference;
-use triton_types::{InstanceUuid, Lifecycle, ProcessRef, RunPhase, Timestamp};
+use triton_types::{InstanceUuid, Lifecycle, ProcessRef, RunPhase, RunState, Timestamp};
 
 use crate::{InstanceError, Instances, launch::Mission, observe::Presence};
 
@@ -55,9 +55,12 @@ impl Instances {
         Ok(recovery)
     }
 
-    /// Adopts this instance's guest if it runs without a monitor and nobody is changing it; for readers, which take no lock.
+    /// Adopts this instance's guest if it runs without a monitor, or without a run-state, and nobody is changing it; for
+    /// readers, which take no lock.
     pub fn adopt_if_orphaned(&self, uuid: InstanceUuid) {
-        if self.run_of(uuid).1 == Presence::Orphaned
+        let lost = || !matches!(self.runs.find(uuid), Ok(Some(_)));
+        let presence = self.run_of(uuid).1;
+        if (presence == Presence::Orphaned || (presence.has_init() && lost()))
             && let Ok(_lock) = self.lock(uuid, "adopt", Duration::ZERO)
             && let Err(error) = self.heal(uuid)
         {
@@ -65,26 +68,44 @@ impl Instances {
         }
     }
 
+    /// The run-state of a guest as its processes show it; `None` when there is no guest.
+    pub(crate) fn run_of_processes(&self, uuid: InstanceUuid) -> Option<RunState> {
+        let cgroup = self.cgroup(uuid);
+        let payload = format!("{cgroup}/payload");
+        let init = if self.cgroups.populated(&payload) { self.find_init(&payload)? } else { return None };
+        let supervisor = self.cgroups.pids(&format!("{cgroup}/supervisor")).ok().and_then(|pids| pids.into_iter().find_map(reference));
+        Some(RunState {
+            phase: RunPhase::Running,
+            init: Some(init),
+            supervisor,
+            boot_timestamp: started_at(init),
+            ..RunState::stopped(uuid)
+        })
+    }
+
+    /// Writes the run-state anew if it was lost, or is wrong, while the guest runs.
+    fn restore(&self, uuid: InstanceUuid) -> Result<(), InstanceError> {
+        let known = matches!(self.runs.find(uuid), Ok(Some(run)) if Presence::of(&run) != Presence::Stopped);
+        if known {
+            return Ok(());
+        }
+        let Some(found) = self.run_of_processes(uuid) else { return Ok(()) };
+        self.runs
+            .update(uuid, |run| {
+                (run.phase, run.init, run.supervisor, run.boot_timestamp) =
+                    (found.phase, found.init, found.supervisor, found.boot_timestamp);
+            })
+            .map(drop)
+            .map_err(InstanceError::step("record the running guest of", uuid))
+    }
+
     /// Makes the run-state of one instance true. The caller holds the lock.
     pub(crate) fn heal(&self, uuid: InstanceUuid) -> Result<(), InstanceError> {
+        self.restore(uuid)?;
         let (run, presence) = self.run_of(uuid);
         match presence {
             Presence::Orphaned => self.adopt(uuid),
             Presence::Stopped => {
-                let payload = format!("{}/payload", self.cgroup(uuid));
-                if self.cgroups.populated(&payload)
-                    && let Some(init) = self.find_init(&payload)
-                {
-                    // The run-state was lost or is wrong, and the guest runs.
-                    self.runs
-                        .update(uuid, |run| {
-                            run.phase = RunPhase::Running;
-                            (run.init, run.supervisor) = (Some(init), None);
-                            run.boot_timestamp = started_at(init);
-                        })
-                        .map_err(InstanceError::step("record the running guest of", uuid))?;
-                    return self.adopt(uuid);
-                }
                 if run.phase == RunPhase::Stopped {
                     return Ok(());
                 }
@@ -124,18 +145,19 @@ impl Instances {
         })
     }
 
-    /// The init among the processes of a payload: the one whose innermost pid is 1.
+    /// The init among the processes of a payload: the one that is process 1 of the namespace below ours.
     fn find_init(&self, payload: &str) -> Option<ProcessRef> {
         let pids = self.cgroups.pids(payload).ok()?;
         pids.into_iter().find(|pid| innermost_pid(*pid) == Some(1)).and_then(reference)
     }
 }
 
-/// The pid that a process has in its own pid namespace, if that is not the host's.
+/// The pid that a process has in a pid namespace right below ours: in none below that, so no init of a container that the
+/// guest runs is taken for the guest's own.
 fn innermost_pid(pid: i32) -> Option<i32> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let pids: Vec<i32> = status.lines().find_map(|line| line.strip_prefix("NSpid:"))?.split_whitespace().flat_map(str::parse).collect();
-    pids.last().copied().filter(|_| pids.len() > 1)
+    pids.last().copied().filter(|_| pids.len() == 2)
 }
 
 /// When a process began, from its start time in clock ticks after boot.

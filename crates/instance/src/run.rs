@@ -42,6 +42,7 @@ impl Instances {
     pub fn start(&self, uuid: InstanceUuid) -> Result<(), InstanceError> {
         let _lock = self.lock(uuid, "start", PATIENCE)?;
         self.heal(uuid)?;
+        self.settle_start(uuid, false);
         let machine = self.machines.read(uuid)?;
         let (_, presence) = self.run_of(uuid);
         if presence.has_init() {
@@ -99,6 +100,7 @@ impl Instances {
 
     /// Ends the guest, leaving `autoboot` as it is (ruling 40). The caller holds the lock. Success if nothing runs.
     pub(crate) fn halt(&self, uuid: InstanceUuid, options: StopOptions) -> Result<(), InstanceError> {
+        self.settle_start(uuid, options.force);
         let (run, presence) = self.run_of(uuid);
         if let Some(init) = run.init.filter(|_| presence.has_init()) {
             self.runs.update(uuid, |run| run.phase = RunPhase::Stopping).map_err(InstanceError::step("begin to stop", uuid))?;
@@ -121,6 +123,26 @@ impl Instances {
         self.await_supervisor(uuid);
         self.clear(uuid);
         Ok(())
+    }
+
+    /// Waits for a start that is under way although the caller holds the lock: its starter was killed, or the guest reboots.
+    /// It comes to its end by itself, unless it is to be broken off.
+    fn settle_start(&self, uuid: InstanceUuid, force: bool) {
+        let deadline = Instant::now() + START_PATIENCE;
+        loop {
+            let (run, presence) = self.run_of(uuid);
+            if presence != Presence::Starting {
+                return;
+            }
+            if force || Instant::now() >= deadline {
+                if let Some(supervisor) = run.supervisor.and_then(PidFd::open) {
+                    let _ = supervisor.signal(libc::SIGKILL);
+                    supervisor.wait(Instant::now() + CLEAR_PATIENCE);
+                }
+                return self.clear(uuid);
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 
     /// Waits until the supervisor has recorded the end and gone.
@@ -169,6 +191,7 @@ impl Instances {
     pub fn reboot(&self, uuid: InstanceUuid, force: bool) -> Result<(), InstanceError> {
         let _lock = self.lock(uuid, "reboot", PATIENCE)?;
         self.heal(uuid)?;
+        self.settle_start(uuid, false);
         let machine = self.machines.read(uuid)?;
         let (run, presence) = self.run_of(uuid);
         let Some(init) = run.init.filter(|_| presence.has_init()) else {

@@ -5,6 +5,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use serde::Deserialize;
 use triton_files::{FileError, Layout, Lock, LockError, read_json, remove_if_present, write_json};
 use triton_types::{InstanceUuid, RunState, Timestamp};
 
@@ -30,6 +31,12 @@ pub enum RunStateError {
     },
 }
 
+/// The one field that every version of the file has.
+#[derive(Deserialize)]
+struct Versioned {
+    format: u32,
+}
+
 /// The run-state files of one node.
 #[derive(Clone, Debug)]
 pub struct RunStates {
@@ -51,11 +58,25 @@ impl RunStates {
     /// # Errors
     /// When the file is there and cannot be used.
     pub fn read(&self, uuid: InstanceUuid) -> Result<RunState, RunStateError> {
-        let state: RunState = read_json(&self.layout.run_state(uuid))?.unwrap_or_else(|| RunState::stopped(uuid));
-        if state.format > RunState::FORMAT {
-            return Err(RunStateError::Newer { uuid, format: state.format });
+        Ok(self.find(uuid)?.unwrap_or_else(|| RunState::stopped(uuid)))
+    }
+
+    /// The state in the file, if there is one.
+    ///
+    /// # Errors
+    /// When the file is there and cannot be used.
+    pub fn find(&self, uuid: InstanceUuid) -> Result<Option<RunState>, RunStateError> {
+        let path = self.layout.run_state(uuid);
+        let newer = |format: u32| RunStateError::Newer { uuid, format };
+        match read_json::<RunState>(&path) {
+            Ok(Some(state)) if state.format > RunState::FORMAT => Err(newer(state.format)),
+            Ok(state) => Ok(state),
+            // What a newer version wrote may have another shape altogether: it is refused by name, not taken for garbage.
+            Err(error) => match read_json::<Versioned>(&path) {
+                Ok(Some(Versioned { format })) if format > RunState::FORMAT => Err(newer(format)),
+                _ => Err(error.into()),
+            },
         }
-        Ok(state)
     }
 
     /// Changes the state and bumps its generation. A file that cannot be parsed is replaced.

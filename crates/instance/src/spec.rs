@@ -98,7 +98,7 @@ pub fn container(file: &MachineFile, files: &BootFiles, host: &Host) -> Result<C
             pivot: format!("{}/pivot", files.cgroup),
         },
         devices: STANDARD_DEVICES.to_vec(),
-        mounts: mounts(config, files),
+        mounts: mounts(config, files, &host.root),
         seccomp_profile: host.seccomp.clone(),
         apparmor_profile: host.apparmor.clone(),
         cap_drop: ["mac_admin", "mac_override", "sys_time", "sys_module", "sys_rawio"].map(str::to_owned).to_vec(),
@@ -130,7 +130,7 @@ fn prlimits(config: &VmConfig, host: &Host) -> Vec<Prlimit> {
     memlock.map(|mib| Prlimit { name: "memlock".to_owned(), value: Some(mib.saturating_mul(1 << 20)) }).into_iter().collect()
 }
 
-fn mounts(config: &VmConfig, files: &BootFiles) -> Vec<Mount> {
+fn mounts(config: &VmConfig, files: &BootFiles, root: &Path) -> Vec<Mount> {
     let mut mounts = Vec::new();
     if let Some(mib) = config.tmpfs.filter(|mib| *mib > 0) {
         mounts.push(Mount::tmpfs("tmp", mib));
@@ -139,13 +139,15 @@ fn mounts(config: &VmConfig, files: &BootFiles) -> Vec<Mount> {
     if seed_directory.is_dir() {
         mounts.push(Mount::bind_directory(&seed_directory.to_string_lossy(), seed::GUEST_PATH, true));
     }
-    mounts.extend(config.filesystems.iter().filter(|fs| fs.kind == "lofs").map(bind));
+    mounts.extend(config.filesystems.iter().filter(|fs| fs.kind == "lofs").map(|fs| bind(fs, root)));
     mounts
 }
 
 /// A `lofs` file system: a bind with the options that Linux has a word for (instances.md section 2.5).
-fn bind(filesystem: &Filesystem) -> Mount {
-    let mut mount = Mount::bind_directory(&filesystem.source, &filesystem.target, false);
+/// Its source is a path of the node, below the node's root like every other.
+fn bind(filesystem: &Filesystem, root: &Path) -> Mount {
+    let source = root.join(filesystem.source.trim_start_matches('/'));
+    let mut mount = Mount::bind_directory(&source.to_string_lossy(), &filesystem.target, false);
     for option in &filesystem.options {
         let word = match option.as_str() {
             "ro" => "ro",

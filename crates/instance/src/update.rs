@@ -13,6 +13,7 @@ impl Instances {
     pub fn update(&self, uuid: InstanceUuid, payload: JsonMap) -> Result<(), InstanceError> {
         let _lock = self.lock(uuid, "update", PATIENCE)?;
         let mut machine = self.machines.read(uuid)?;
+        let _claims = self.claim(uuid)?;
         let updated = triton_vmspec::update(&machine.file.config, payload, &NodeWorld::new(self))?;
         for warning in &updated.warnings {
             tracing::warn!(vm_uuid = %uuid, %warning, "payload");
@@ -28,6 +29,10 @@ impl Instances {
         if updated.config.quota != machine.file.config.quota {
             let mib = updated.config.quota.as_ref().and_then(triton_types::Quota::mib);
             self.storage.set_quota(uuid, mib).map_err(InstanceError::step("set the quota of", uuid))?;
+        }
+        if updated.config.indestructible_zoneroot != machine.file.config.indestructible_zoneroot {
+            let protect = updated.config.indestructible_zoneroot;
+            self.storage.set_indestructible(uuid, protect).map_err(InstanceError::step("protect", uuid))?;
         }
         machine.file.config = updated.config;
         self.machines.write_documents(&machine.file)?;

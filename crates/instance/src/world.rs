@@ -4,10 +4,10 @@ use std::path::Path;
 
 use triton_image::Images;
 use triton_nictag::NicTags;
-use triton_types::{ImageUuid, InstanceUuid, JsonMap, MachineFile, NicTag, VmState};
+use triton_types::{ImageUuid, InstanceUuid, JsonMap, Lifecycle, MachineFile, NicTag};
 use triton_vmspec::{ImageStatus, NicTagStatus, OtherInstance, Verdict, World};
 
-use crate::{Instances, observe::states};
+use crate::Instances;
 
 /// The node as payload rules see it. Made for one validation.
 pub struct NodeWorld<'a> {
@@ -55,7 +55,7 @@ impl World for NodeWorld<'_> {
 
     fn other_instances(&self) -> Vec<OtherInstance> {
         let uuids = self.instances.uuids().unwrap_or_default();
-        uuids.into_iter().filter_map(|uuid| self.instances.machines.read_alone(uuid).ok()).map(|file| self.other(file)).collect()
+        uuids.into_iter().filter_map(|uuid| self.instances.machines.read_alone(uuid).ok()).map(|file| self.other(&file)).collect()
     }
 
     fn path_exists(&self, path: &str) -> bool {
@@ -64,12 +64,14 @@ impl World for NodeWorld<'_> {
 }
 
 impl NodeWorld<'_> {
-    fn other(&self, file: MachineFile) -> OtherInstance {
+    /// An instance as others see it. Only one whose creation was never completed can have failed.
+    pub(crate) fn other(&self, file: &MachineFile) -> OtherInstance {
         let uuid = file.config.uuid;
-        let (_, presence) = self.instances.run_of(uuid);
-        let creating = self.instances.holder(uuid).is_some_and(|holder| holder.action == "create");
-        let (state, _) = states(file.lifecycle, true, presence, creating);
-        OtherInstance { uuid, failed: state == VmState::Failed && !presence.has_init(), nics: file.config.nics }
+        let failed = file.lifecycle == Lifecycle::Provisioning && {
+            let creating = self.instances.holder(uuid).is_some_and(|holder| holder.action == "create");
+            !creating && !self.instances.run_of(uuid).1.has_init()
+        };
+        OtherInstance { uuid, failed, nics: file.config.nics.clone() }
     }
 }
 

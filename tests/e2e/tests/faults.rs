@@ -1,0 +1,206 @@
+//! Faults that were not made by a kill: lost and broken state, races between callers, requests at a bad moment.
+#![allow(clippy::unwrap_used)] // a panic is a failed test
+
+use std::{
+    fs,
+    process::{Command, Stdio},
+    time::Instant,
+};
+
+use serde_json::{Value, json};
+use triton_e2e::{Node, assert_no_trace, program, until};
+
+fn stopped(node: &Node, host: u8) -> Value {
+    let mut payload = node.payload(host);
+    payload["autoboot"] = false.into();
+    payload
+}
+
+/// Names of lock files, without those of instances that exist.
+fn stray_locks(node: &Node) -> Vec<String> {
+    let names = fs::read_dir(node.layout().locks()).unwrap().map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned());
+    names.filter(|name| name.starts_with("vm.") || name.starts_with("run.")).collect()
+}
+
+#[test]
+fn a_request_for_an_instance_that_is_not_there_leaves_nothing() {
+    let node = Node::new("unknown");
+    let uuid = "6a3f0c4e-2f0b-4c55-9a3c-0d1b5a7e9c11";
+    for verb in ["start", "stop", "reboot", "kill", "delete", "get", "info", "console"] {
+        let outcome = node.vmadm(&[verb, uuid]);
+        assert_eq!((outcome.code, outcome.stdout.as_str()), (Some(1), ""), "{verb}");
+        assert!(outcome.last_error().ends_with(&format!("zoneadm: {uuid}: No such zone configured")), "{verb}: {}", outcome.stderr);
+    }
+    assert_eq!(stray_locks(&node), Vec::<String>::new());
+}
+
+/// instances case 44
+#[test]
+fn of_creations_at_once_with_one_mac_or_one_address_exactly_one_succeeds() {
+    let node = Node::with_image("claims");
+    let before = node.traces();
+    for same in ["mac", "ips"] {
+        let texts: Vec<String> = (5..9u8)
+            .map(|host| {
+                let mut payload = stopped(&node, host);
+                payload["nics"][0][same] = node.payload(5)["nics"][0][same].clone();
+                payload.to_string()
+            })
+            .collect();
+        let outcomes: Vec<_> = std::thread::scope(|scope| {
+            let runs: Vec<_> = texts.iter().map(|text| scope.spawn(|| node.run_with("vmadm", &["create"], text, &[]))).collect();
+            runs.into_iter().map(|run| run.join().unwrap()).collect()
+        });
+        let (good, bad): (Vec<_>, Vec<_>) = outcomes.into_iter().partition(|outcome| outcome.code == Some(0));
+        assert_eq!(good.len(), 1, "{same}: {bad:?}");
+        for outcome in bad {
+            assert_eq!(outcome.stderr.trim(), "Conflict detected with another vm, please check the MAC, IP, and VRID");
+        }
+        node.vmadm(&["delete", good[0].last_error().rsplit(' ').next().unwrap()]).ok();
+    }
+    assert_no_trace(&node, &before);
+    assert_eq!(stray_locks(&node), Vec::<String>::new());
+}
+
+/// Ruling 43: a run-state is derived anew. Nobody may be told that a running guest stopped.
+#[test]
+fn a_run_state_that_was_lost_or_broken_changes_nothing_for_a_running_guest() {
+    let node = Node::with_image("runstate");
+    let before = node.traces();
+    let uuid = node.create(&node.payload(5));
+    let path = node.layout().run_state(uuid.parse().unwrap());
+    let vm = node.get(&uuid);
+    let monitors = node.monitors();
+    for broken in [None, Some(""), Some("{"), Some("[]"), Some("{\"format\":1}"), Some("\0\0\0")] {
+        match broken {
+            None => fs::remove_file(&path).unwrap(),
+            Some(text) => fs::write(&path, text).unwrap(),
+        }
+        let list = node.vmadm(&["list", "-p", "-o", "uuid,state,pid"]).ok().stdout;
+        assert_eq!(list, format!("{uuid}:running:{}\n", vm["pid"]), "{broken:?}");
+        assert_eq!(node.get(&uuid)["pid"], vm["pid"], "{broken:?}");
+        assert_eq!(node.monitors(), monitors, "{broken:?}: its supervisor lives, so it gets no second one");
+        let state: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        assert_eq!(state["phase"], "running", "{broken:?}: the file is made good");
+    }
+    node.vmadm(&["stop", &uuid]).ok();
+    assert_eq!(node.get(&uuid)["exit_status"], 0, "the supervisor recorded the end");
+    node.vmadm(&["delete", &uuid]).ok();
+    assert_no_trace(&node, &before);
+}
+
+/// Ruling 58.
+#[test]
+fn a_run_state_of_a_newer_version_is_refused_by_name_and_not_overwritten() {
+    let node = Node::with_image("newer");
+    let uuid = node.create(&stopped(&node, 5));
+    let path = node.layout().run_state(uuid.parse().unwrap());
+    let text = "{\"format\": 99, \"shape\": \"another\"}";
+    fs::write(&path, text).unwrap();
+    let outcome = node.vmadm(&["start", &uuid]);
+    assert_eq!(outcome.code, Some(1));
+    assert!(outcome.stderr.contains("format 99"), "{}", outcome.stderr);
+    assert_eq!(fs::read_to_string(&path).unwrap(), text);
+    fs::remove_file(&path).unwrap();
+}
+
+/// The starter dies at a moment when the monitor goes on by itself.
+#[test]
+fn a_start_whose_starter_was_killed_can_be_stopped_started_and_deleted_at_once() {
+    let node = Node::with_image("orphanstart");
+    let before = node.traces();
+    for verb in ["stop", "start", "delete"] {
+        let uuid = node.create(&stopped(&node, 5));
+        let path = node.layout().run_state(uuid.parse().unwrap());
+        let mut starter = Command::new(program("vmadm"))
+            .arg("--root")
+            .arg(node.layout().root())
+            .args(["start", &uuid])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        until("a monitor took charge", || fs::read_to_string(&path).is_ok_and(|text| text.contains("\"supervisor\": {")));
+        starter.kill().unwrap();
+        starter.wait().unwrap();
+        let begun = Instant::now();
+        node.vmadm(&[verb, &uuid]).ok();
+        // A stop that waits for a supervisor that waits for its guest lasts until the supervisor is given up, half a minute.
+        assert!(begun.elapsed().as_secs() < 25, "{verb} waited for what would not happen");
+        if verb != "delete" {
+            assert_eq!(node.state(&uuid), if verb == "stop" { "stopped" } else { "running" });
+            node.vmadm(&["delete", &uuid]).ok();
+        }
+        assert_no_trace(&node, &before);
+    }
+}
+
+#[test]
+fn a_creation_that_cannot_announce_itself_leaves_nothing() {
+    let node = Node::with_image("announce");
+    let before = node.traces();
+    // A directory in the place of the file that the announcement replaces.
+    let uuid = "6a3f0c4e-2f0b-4c55-9a3c-0d1b5a7e9c11";
+    let place = node.layout().run_state(uuid.parse().unwrap());
+    fs::create_dir_all(place.join("x")).unwrap();
+    let mut payload = stopped(&node, 5);
+    payload["uuid"] = uuid.into();
+    let outcome = node.run_with("vmadm", &["create"], &payload.to_string(), &[]);
+    assert_eq!(outcome.code, Some(1), "{}", outcome.stderr);
+    assert!(!node.layout().machine(uuid.parse().unwrap()).exists(), "it was taken back");
+    fs::remove_dir_all(&place).unwrap();
+    assert_no_trace(&node, &before);
+}
+
+#[test]
+fn a_shared_file_system_comes_from_below_the_nodes_root() {
+    let node = Node::with_image("lofs");
+    let source = node.layout().at("/export/data");
+    fs::create_dir_all(&source).unwrap();
+    fs::write(source.join("here"), "of the node").unwrap();
+    let mut payload = node.payload(5);
+    payload["filesystems"] = json!([{"type": "lofs", "source": "/export/data", "target": "/data", "options": ["ro"]}]);
+    let uuid = node.create(&payload);
+    assert_eq!(node.guest(&uuid, "cat /data/here"), "of the node");
+    assert!(node.guest(&uuid, "touch /data/x 2>&1 || echo refused").contains("refused"), "ro");
+}
+
+#[test]
+fn what_the_storage_cannot_give_is_refused_before_anything_is_made() {
+    let node = Node::with_image("delegate");
+    let before = node.traces();
+    let mut payload = stopped(&node, 5);
+    payload["delegate_dataset"] = true.into();
+    let outcome = node.run_with("vmadm", &["create"], &payload.to_string(), &[]);
+    assert_eq!(outcome.code, Some(1));
+    assert!(outcome.stderr.contains("delegate_dataset"), "{}", outcome.stderr);
+    assert_no_trace(&node, &before);
+}
+
+/// instances case 69
+#[test]
+fn a_protected_instance_stays_until_its_protection_ends_and_a_failed_one_is_not_protected() {
+    let node = Node::with_image("protected");
+    let before = node.traces();
+    let mut payload = stopped(&node, 5);
+    payload["indestructible_zoneroot"] = true.into();
+    let uuid = node.create(&payload);
+    let outcome = node.vmadm(&["delete", &uuid]);
+    assert_eq!(
+        (outcome.code, outcome.stderr.trim()),
+        (Some(1), format!("Failed to delete VM {uuid}: indestructible_zoneroot is set, cannot delete").as_str())
+    );
+    // Cleared in the file alone, the hold still counts.
+    let path = node.layout().machine(uuid.parse().unwrap());
+    let text = fs::read_to_string(&path).unwrap();
+    let cleared = text.replace("\"indestructible_zoneroot\": true,", "");
+    assert_ne!(text, cleared, "{text}");
+    fs::write(&path, &cleared).unwrap();
+    assert!(node.vmadm(&["delete", &uuid]).stderr.contains("indestructible_zoneroot is set"));
+    // A creation that failed: deletable, hold or not.
+    fs::write(&path, text.replace("\"state\": \"installed\"", "\"state\": \"provisioning\"")).unwrap();
+    assert_eq!(node.state(&uuid), "failed");
+    node.vmadm(&["delete", &uuid]).ok();
+    assert_no_trace(&node, &before);
+}
