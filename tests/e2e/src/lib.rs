@@ -5,6 +5,7 @@
 mod busybox;
 mod command;
 mod headnode;
+mod host;
 mod node;
 mod wait;
 

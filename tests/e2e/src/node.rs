@@ -12,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+use nix::fcntl::Flock;
 use serde_json::{Value, json};
 use triton_cgroup::Cgroups;
 use triton_files::{Identity, Layout};
@@ -24,7 +25,7 @@ use crate::{
     Outcome,
     busybox::{IMAGE_UUID, image_files},
     command::command,
-    until,
+    host, until,
 };
 
 /// The NIC tag of guests.
@@ -35,6 +36,14 @@ pub const EXTERNAL_TAG: &str = "external";
 pub struct Node {
     layout: Layout,
     prefix: String,
+    host: Option<Host>,
+}
+
+/// The machine itself is the node.
+#[derive(Debug)]
+struct Host {
+    pool: String,
+    _turn: Flock<fs::File>,
 }
 
 impl Node {
@@ -44,6 +53,9 @@ impl Node {
     /// When this is not root on a machine with network namespaces.
     pub fn new(name: &str) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
+        if let Some(pool) = host::pool() {
+            return Self::of_machine(pool);
+        }
         sweep();
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let root = Path::new(NODES).join(format!("{name}-{}-{number}", std::process::id()));
@@ -51,14 +63,43 @@ impl Node {
         let layout = Layout::new(&root);
         layout.prepare().expect("the node's directories can be made");
         let identity = Identity::load_or_create(&layout).expect("the node gets an identity");
-        let node = Self { layout, prefix: identity.prefix };
+        let node = Self { layout, prefix: identity.prefix, host: None };
         Storage::choose(&node.layout, StorageKind::Dir, "zones").expect("storage in directories");
         fs::create_dir_all(node.layout.namespaces()).expect("a directory for namespaces");
         NetNs::create_and_pin(&node.layout.namespaces().join("net")).expect("a network namespace");
+        node.write_tags();
+        node
+    }
+
+    /// The booted compute node, emptied.
+    fn of_machine(pool: String) -> Self {
+        let turn = host::turn(&pool);
+        let layout = Layout::new("/");
+        host::clear(&layout, &pool);
+        layout.prepare().expect("the node's directories can be made");
+        let identity = Identity::load_or_create(&layout).expect("the node has an identity");
+        Storage::choose(&layout, StorageKind::Zfs, &pool).expect("storage in the pool");
+        fs::create_dir_all(layout.namespaces()).expect("a directory for namespaces");
+        host::pin_namespace(&layout.namespaces().join("net"));
+        let node = Self { layout, prefix: identity.prefix, host: Some(Host { pool, _turn: turn }) };
+        node.write_tags();
+        node
+    }
+
+    /// True when the machine itself is the node: systemd starts monitors, instances are in ZFS.
+    pub fn is_machine(&self) -> bool {
+        self.host.is_some()
+    }
+
+    /// The control group of an instance, from the top of the hierarchy.
+    pub fn cgroup(&self, uuid: &str) -> String {
+        if self.is_machine() { format!("triton.slice/triton-instance@{uuid}.service") } else { format!("{}/{uuid}", self.prefix) }
+    }
+
+    fn write_tags(&self) {
         let tags = json!({"admin_tag": "admin", "datacenter_name": "e2e", "dns_domain": "example.com",
             "nictags": [{"name": EXTERNAL_TAG, "mac": "-", "mtu": 1500}, {"name": "admin", "mac": "-", "mtu": 1500}]});
-        fs::write(node.layout.config().join("triton-networking.json"), tags.to_string()).expect("the tags can be written");
-        node
+        fs::write(self.layout.config().join("triton-networking.json"), tags.to_string()).expect("the tags can be written");
     }
 
     /// A new node with the test image installed.
@@ -220,14 +261,15 @@ impl Node {
             names.sort();
             names
         };
-        let mut cgroups = Vec::new();
+        let mut cgroups = if self.is_machine() { host::groups() } else { Vec::new() };
         for mount in cgroup_mounts() {
             cgroups.extend(
                 names(mount.join(&self.prefix)).into_iter().filter(|name| Path::new(&mount).join(&self.prefix).join(name).is_dir()),
             );
         }
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-        let root = self.layout.root().to_string_lossy().into_owned();
+        // The machine's own mounts are not the node's to judge, those in its pool are.
+        let root = if self.is_machine() { " /zones/".to_owned() } else { self.layout.root().to_string_lossy().into_owned() };
         BTreeMap::from([
             ("machines", names(self.layout.machines())),
             ("run-states", names(self.layout.run_states())),
@@ -266,7 +308,7 @@ pub fn sweep() {
         let Some(pid) = name.rsplit('-').nth(1).filter(|pid| !Path::new("/proc").join(pid).exists()) else { continue };
         let layout = Layout::new(entry.path());
         match Identity::load_or_create(&layout) {
-            Ok(identity) => drop(Node { layout, prefix: identity.prefix }),
+            Ok(identity) => drop(Node { layout, prefix: identity.prefix, host: None }),
             Err(error) => eprintln!("the node {name} of the killed test {pid} could not be removed: {error}"),
         }
     }
@@ -300,6 +342,11 @@ impl Drop for Node {
             if let Some(uuid) = entry.file_name().to_string_lossy().strip_suffix(".json") {
                 let _ = self.vmadm(&["delete", uuid]);
             }
+        }
+        if let Some(host) = &self.host {
+            host::clear(&self.layout, &host.pool);
+            host::unpin_namespace(&self.layout.namespaces().join("net"));
+            return;
         }
         // What a test broke on purpose may have survived vmadm.
         if let Ok(cgroups) = Cgroups::probe() {

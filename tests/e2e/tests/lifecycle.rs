@@ -30,7 +30,7 @@ fn an_instance_has_its_name_address_route_resolvers_limits_and_a_user_namespace(
     assert!(node.guest(&uuid, "ip route").contains("default via 10.64.0.1 dev eth0"));
     assert!(node.guest(&uuid, "mount").lines().any(|l| l.contains(" /tmp ") && l.contains("size=16384k")), "tmpfs of 16 MiB");
     let cgroup = triton_cgroup::Cgroups::probe().unwrap();
-    let payload = format!("{}/{uuid}/payload", node.prefix());
+    let payload = format!("{}/payload", node.cgroup(&uuid));
     if cgroup.layout() == triton_cgroup::CgroupLayout::V2 {
         assert_eq!(cgroup.get(&payload, "memory.max").unwrap().trim(), (64 << 20).to_string());
         assert_eq!(cgroup.get(&payload, "cpu.max").unwrap().trim(), "100000 100000");
