@@ -12,7 +12,7 @@ use ipnet::{IpNet, Ipv4Net};
 use serde::{Deserialize, Serialize};
 use triton_files::{FileError, Layout, read_json};
 use triton_link::{LinkError, Links, NetNs, Route, VethSpec};
-use triton_nictag::NicTags;
+use triton_nictag::{NicTags, Port};
 use triton_types::{InstanceUuid, Mac, Nic, NicAddress, VmConfig};
 
 use crate::names::{guest_link, host_link};
@@ -42,7 +42,7 @@ pub struct LinkPlan {
     /// MTU of both ends.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mtu: Option<u32>,
-    /// Bridge of the host end.
+    /// First bridge of the NIC's tag; the host end is a port of it, or of a further one when it is full.
     pub bridge: String,
     /// VLAN of the bridge port; 0 is untagged.
     pub vlan_id: u16,
@@ -187,14 +187,14 @@ fn block_on<T>(future: impl Future<Output = Result<T, NetworkError>>) -> Result<
 /// Names the link, address or route that the kernel refused. What was made by then is removed.
 pub fn attach(layout: &Layout, uuid: InstanceUuid, pid: i32) -> Result<(), NetworkError> {
     let plan = read_plan(layout, uuid)?;
-    let result = block_on(attach_plan(&plan, pid));
+    let result = block_on(attach_plan(layout, &plan, pid));
     if result.is_err() {
         let _ = detach(layout, uuid);
     }
     result
 }
 
-async fn attach_plan(plan: &NetworkPlan, pid: i32) -> Result<(), NetworkError> {
+async fn attach_plan(layout: &Layout, plan: &NetworkPlan, pid: i32) -> Result<(), NetworkError> {
     let namespace = NetNs::of_pid(pid)?;
     let host = Links::open()?;
     let guest = Links::open_in(namespace.as_fd())?;
@@ -211,7 +211,8 @@ async fn attach_plan(plan: &NetworkPlan, pid: i32) -> Result<(), NetworkError> {
             alias: Some(&alias),
         })
         .await?;
-        triton_nictag::set_port(&host, &link.host, link.mac.0, link.vlan_id, link.learning).await?;
+        let port = Port { layout, bridge: &link.bridge, host: &link.host, mac: link.mac.0, vlan_id: link.vlan_id, learning: link.learning };
+        triton_nictag::set_port(&host, &port).await?;
         for address in &link.addresses {
             guest.add_address(&link.guest, *address).await?;
         }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use triton_image::Images;
-use triton_nictag::NicTags;
+use triton_nictag::{NicTags, Provider};
 use triton_types::{ImageUuid, InstanceUuid, JsonMap, Lifecycle, MachineFile, NicTag};
 use triton_vmspec::{ImageStatus, NicTagStatus, OtherInstance, Verdict, World};
 
@@ -44,7 +44,7 @@ impl World for NodeWorld<'_> {
     fn nic_tag(&self, tag: &NicTag) -> NicTagStatus {
         match self.tags.as_ref().and_then(|tags| tags.get(tag)) {
             None => NicTagStatus::Unknown,
-            Some(entry) if entry.mac.is_some() => NicTagStatus::Physical,
+            Some(entry) if entry.provider != Provider::Nothing => NicTagStatus::Physical,
             Some(_) => NicTagStatus::Virtual,
         }
     }

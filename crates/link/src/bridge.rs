@@ -21,18 +21,20 @@ pub struct BridgeSpec<'a> {
     pub vlan_filtering: bool,
     /// `ifalias`.
     pub alias: Option<&'a str>,
+    /// Whether it may have IPv6 addresses of its own; false turns IPv6 off, true leaves it as it is.
+    pub ipv6: bool,
 }
 
 impl<'a> BridgeSpec<'a> {
     /// A bridge that does not filter VLANs, all else left to the kernel.
     pub fn new(name: &'a str) -> Self {
-        Self { name, mtu: None, mac: None, vlan_filtering: false, alias: None }
+        Self { name, mtu: None, mac: None, vlan_filtering: false, alias: None, ipv6: false }
     }
 }
 
 impl Links {
-    /// Makes the bridge, or makes it as `spec` says if it is there, and brings it up. It has no spanning tree, no IPv6,
-    /// and answers ARP for no address but its own (ruling 8).
+    /// Makes the bridge, or makes it as `spec` says if it is there, and brings it up. It has no spanning tree, no IPv6
+    /// unless `spec` allows it, and answers ARP for no address but its own (ruling 8).
     ///
     /// # Errors
     /// `Exists` if a link of another kind has the name; `Unsupported` if VLANs are asked for and the kernel has no VLAN
@@ -47,7 +49,9 @@ impl Links {
         if found.kind != LinkKind::Bridge {
             return Err(error(Cause::Kernel { errno: libc::EEXIST, detail: Some("a link of another kind has this name".to_owned()) }));
         }
-        self.disable_ipv6(spec.name)?;
+        if !spec.ipv6 {
+            self.disable_ipv6(spec.name)?;
+        }
         self.set_sysctl(Family::Ipv4, spec.name, "arp_ignore", "1")?;
         self.set_sysctl(Family::Ipv4, spec.name, "arp_announce", "2")?;
         if found.vlan_filtering.unwrap_or(false) != spec.vlan_filtering {

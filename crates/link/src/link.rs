@@ -66,6 +66,8 @@ pub struct Link {
     pub carrier: bool,
     /// The bridge (or bond) that it is a port of.
     pub master: Option<u32>,
+    /// Its number among the ports of its bridge; the kernel gives the lowest that is free, from 1.
+    pub port_number: Option<u16>,
     /// The link below (of a VLAN), or the other end of a veth, in whatever namespace it is.
     pub parent: Option<u32>,
     /// `ifalias`.
@@ -92,6 +94,9 @@ const CARRIER: u16 = 33;
 const PERM_ADDRESS: u16 = 54;
 const INFO_KIND: u16 = 1;
 const INFO_DATA: u16 = 2;
+const INFO_SLAVE_KIND: u16 = 4;
+const INFO_SLAVE_DATA: u16 = 5;
+const BRPORT_NO: u16 = 18;
 const VLAN_ID: u16 = 1;
 const BR_VLAN_FILTERING: u16 = 7;
 
@@ -115,6 +120,7 @@ impl Link {
             up: flags & libc::IFF_UP != 0,
             carrier: flags & libc::IFF_LOWER_UP != 0,
             master: None,
+            port_number: None,
             parent: None,
             alias: None,
             vlan_id: None,
@@ -142,6 +148,7 @@ impl Link {
     }
 
     fn parse_info(&mut self, info: &[u8]) -> Result<(), DecodeError> {
+        let mut bridge_port = false;
         for attribute in NlasIterator::new(info) {
             let attribute = attribute?;
             match (attribute.kind(), &self.kind) {
@@ -160,6 +167,11 @@ impl Link {
                 (INFO_DATA, LinkKind::Bridge) => {
                     let filtering = find(attribute.value(), BR_VLAN_FILTERING)?;
                     self.vlan_filtering = filtering.and_then(|value| value.first().map(|on| *on != 0));
+                }
+                (INFO_SLAVE_KIND, _) => bridge_port = text(attribute.value()) == "bridge",
+                (INFO_SLAVE_DATA, _) if bridge_port => {
+                    let number = find(attribute.value(), BRPORT_NO)?;
+                    self.port_number = number.and_then(|number| number.first_chunk().map(|number| u16::from_ne_bytes(*number)));
                 }
                 _ => {}
             }

@@ -26,7 +26,7 @@ pub use aggregation::{Aggregation, LacpMode};
 pub use document::{Networking, Provider, TagEntry};
 pub use facts::{Facts, NodeSettings, boot_mac};
 pub use hash::check_hash;
-pub use names::{BRIDGE_PREFIX, HOST_PORT_PREFIX, aggregation_link, bridge_of, host_nic, host_port};
+pub use names::{BRIDGE_PREFIX, HOST_PORT_PREFIX, TRUNK_PREFIXES, aggregation_link, bridge_of, host_nic, host_port};
 pub use plan::{Address, Addressing, Device, HostNic, HostNicKind, Plan, Route, Uplink};
 pub use planning::plan;
 pub use problem::Problem;

@@ -9,8 +9,10 @@ use crate::Provider;
 pub const BRIDGE_PREFIX: &str = "tb";
 /// The bridge ports of the host's own NICs begin with this.
 pub const HOST_PORT_PREFIX: &str = "tv";
+/// The two ends of what joins a further bridge to a tag's first (ruling 68) begin with these: the first's, the further's.
+pub const TRUNK_PREFIXES: [&str; 2] = ["tt", "tu"];
 /// What names of links may not begin with: others of ours, and instances' (`vt`).
-const OURS: [&str; 4] = [BRIDGE_PREFIX, HOST_PORT_PREFIX, "tt", "vt"];
+const OURS: [&str; 5] = [BRIDGE_PREFIX, HOST_PORT_PREFIX, TRUNK_PREFIXES[0], TRUNK_PREFIXES[1], "vt"];
 /// What the kernel and its drivers call theirs, a number behind it.
 const THEIRS: [&str; 12] = ["eth", "bond", "dummy", "lo", "usb", "ib", "wlan", "wwan", "team", "veth", "sit", "tunl"];
 /// `IFNAMSIZ` without its NUL.
@@ -83,7 +85,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_a_link_s_name_becomes_one_that_fits() {
-        for name in ["a_tag_of_thirty_one_characters0", "eth", "vtx", "tb", "tt9", "1234", "enp0s", "lo", "tv"] {
+        for name in ["a_tag_of_thirty_one_characters0", "eth", "vtx", "tb", "tt9", "1234", "enp0s", "lo", "tv", "tuna"] {
             let found = host_nic(&tag(name), 3);
             assert!(found.len() <= 15 && found.contains('-') && found != host_nic(&tag(name), 4), "{name}: {found}");
             assert!(!OURS.iter().any(|prefix| found.starts_with(prefix)), "{name}: {found}");

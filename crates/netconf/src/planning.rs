@@ -137,7 +137,7 @@ impl Planning {
             return Some(own);
         }
         let provider = tag?.provider.clone();
-        if provider == Provider::Nothing {
+        if !self.providers.contains(&provider) {
             self.problems.push(Problem::NoProvider { mac: vnic.mac, tag: vnic.tag.clone() });
             return None;
         }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use triton_link::{Address, BridgeSpec, Link, LinkError, LinkKind, Links, PortFlags};
+use triton_netconf::Provider;
 use triton_types::{Mac, NicTag};
 
 use crate::{NicTagError, NicTags, Tag, kernel, tags::DEFAULT_MTU, vlan_support};
@@ -15,6 +16,9 @@ pub enum TagProblem {
     /// The NIC is not in this machine.
     #[error("no physical nic has the MAC address {0}: the bridge has no uplink")]
     NoSuchNic(Mac),
+    /// The bond is not there.
+    #[error("there is no aggregation {0}: the bridge has no uplink")]
+    NoSuchAggregation(String),
     /// The NIC carries addresses, which would stop working: they belong on the bridge.
     #[error("nic {uplink} carries {}: it is left alone and the bridge has no uplink", listed(addresses))]
     UplinkHasAddress {
@@ -77,8 +81,9 @@ pub struct TagStatus {
 
 impl NicTags {
     /// Makes the bridge of every tag, with its MTU (the largest of its tags) and the list of its tags as `ifalias`, and
-    /// attaches the uplink if that carries no address. Bridges get no address and no IPv6. May be repeated: what is right
-    /// is left alone; a NIC that was missing is attached when it is there.
+    /// attaches the uplink if that carries no address. Bridges get no address, and IPv6 only if the host was given such an
+    /// address there. May be repeated: what is right is left alone, at the price of two questions to the kernel for each
+    /// bridge; a NIC that was missing is attached when it is there.
     ///
     /// # Errors
     /// When links could not be asked for at all. What is wrong with one tag is in its report.
@@ -124,10 +129,10 @@ impl NicTags {
 fn status(tag: &Tag, links: &[Link]) -> TagStatus {
     let bridge = tag.bridge();
     let link = links.iter().find(|link| link.name == bridge && link.kind == LinkKind::Bridge);
-    let uplink = tag.mac.and_then(|mac| kernel::uplink(links, mac, link.map(|link| link.index)));
-    let up = match tag.mac {
-        Some(_) => uplink.is_some_and(|uplink| uplink.up && uplink.carrier),
-        None => link.is_some_and(|link| link.up),
+    let uplink = kernel::uplink(links, &tag.provider, link.map(|link| link.index));
+    let up = match tag.provider {
+        Provider::Nothing => link.is_some_and(|link| link.up),
+        _ => uplink.is_some_and(|uplink| uplink.up && uplink.carrier),
     };
     TagStatus { tag: tag.clone(), bridge, bridge_exists: link.is_some(), uplink: uplink.map(|uplink| uplink.name.clone()), up }
 }
@@ -137,7 +142,7 @@ fn alias(tags: &[&Tag]) -> String {
     let mut alias = "nictags: ".to_owned();
     for (index, tag) in tags.iter().enumerate() {
         let comma = if index == 0 { "" } else { "," };
-        if alias.len() + comma.len() + tag.name.as_str().len() > 250 {
+        if alias.len() + comma.len() + tag.name.as_str().len() > 220 {
             alias.push_str(",...");
             break;
         }
@@ -147,21 +152,75 @@ fn alias(tags: &[&Tag]) -> String {
     alias
 }
 
+/// What stands in the alias between the tags and the uplink's name: with it the next look need not search for the NIC.
+const VIA: &str = " via ";
+
 async fn ensure(links: &Links, bridge: &str, tags: &[&Tag], vlan_filtering: bool) -> Result<Option<String>, TagProblem> {
     let mtu = tags.iter().map(|tag| tag.effective_mtu()).max().unwrap_or(DEFAULT_MTU);
-    let uplink = tags.first().and_then(|tag| tag.mac);
+    let provider = tags.first().map_or(&Provider::Nothing, |tag| &tag.provider);
     let alias = alias(tags);
-    let spec = BridgeSpec { name: bridge, mtu: Some(mtu), mac: uplink.map(|mac| mac.0), vlan_filtering, alias: Some(&alias) };
-    let made = links.ensure_bridge(&spec).await?;
-    match uplink {
-        None => Ok(None),
-        Some(mac) => attach_uplink(links, &made, mac, mtu).await.map(Some),
+    let found = links.get(bridge).await?;
+    if let Some(found) = &found
+        && let Some(uplink) = as_it_was_made(links, found, &alias, mtu, vlan_filtering, provider).await?
+    {
+        return Ok(uplink);
     }
+    let mut ipv6 = false;
+    if let Some(found) = found.as_ref().filter(|found| found.kind == LinkKind::Bridge) {
+        ipv6 = used_addresses(&links.addresses(Some(bridge)).await?).iter().any(|net| matches!(net, IpNet::V6(_)));
+        if found.alias.is_none() && found.mtu == mtu {
+            // Made at boot by others, who cannot say that the MTU is meant to stay whatever its ports: a change says so.
+            links.set_mtu(bridge, mtu - 1).await?;
+        }
+    }
+    let mac = match provider {
+        Provider::Nic(mac) => Some(mac.0),
+        Provider::Aggregation(_) => kernel::uplink(&links.list().await?, provider, None).and_then(|bond| bond.mac),
+        Provider::Nothing => None,
+    };
+    let kept = found.as_ref().and_then(|found| found.alias.as_deref()).filter(|old| old.split(VIA).next() == Some(alias.as_str()));
+    let spec = BridgeSpec { name: bridge, mtu: Some(mtu), mac, vlan_filtering, alias: Some(kept.unwrap_or(&alias)), ipv6 };
+    let made = links.ensure_bridge(&spec).await?;
+    if *provider == Provider::Nothing {
+        return Ok(None);
+    }
+    let uplink = attach_uplink(links, &made, provider, mtu).await?;
+    let alias = format!("{alias}{VIA}{uplink}");
+    if made.alias.as_deref() != Some(&alias) {
+        links.set_alias(bridge, &alias).await?;
+    }
+    Ok(Some(uplink))
 }
 
-async fn attach_uplink(links: &Links, bridge: &Link, mac: Mac, mtu: u32) -> Result<String, TagProblem> {
+/// The uplink, if the bridge and it are as an earlier call left them.
+async fn as_it_was_made(
+    links: &Links,
+    found: &Link,
+    alias: &str,
+    mtu: u32,
+    vlan_filtering: bool,
+    provider: &Provider,
+) -> Result<Option<Option<String>>, TagProblem> {
+    let right = found.kind == LinkKind::Bridge && found.up && found.mtu == mtu && found.vlan_filtering == Some(vlan_filtering);
+    let Some(rest) = found.alias.as_deref().filter(|_| right).and_then(|found| found.strip_prefix(alias)) else { return Ok(None) };
+    let name = match provider {
+        Provider::Nothing => return Ok(rest.is_empty().then_some(None)),
+        _ => rest.strip_prefix(VIA),
+    };
+    let Some(name) = name else { return Ok(None) };
+    let attached = links.get(name).await?.filter(|nic| nic.master == Some(found.index) && nic.up && nic.mtu >= mtu);
+    let same = attached.filter(|nic| kernel::uplink(std::slice::from_ref(nic), provider, None).is_some());
+    Ok(same.map(|nic| Some(nic.name)))
+}
+
+async fn attach_uplink(links: &Links, bridge: &Link, provider: &Provider, mtu: u32) -> Result<String, TagProblem> {
     let all = links.list().await?;
-    let nic = kernel::uplink(&all, mac, Some(bridge.index)).ok_or(TagProblem::NoSuchNic(mac))?;
+    let missing = || match provider {
+        Provider::Nic(mac) => TagProblem::NoSuchNic(*mac),
+        Provider::Aggregation(name) => TagProblem::NoSuchAggregation(name.clone()),
+        Provider::Nothing => TagProblem::NoSuchAggregation(String::new()),
+    };
+    let nic = kernel::uplink(&all, provider, Some(bridge.index)).ok_or_else(missing)?;
     let uplink = nic.name.clone();
     let attached = nic.master == Some(bridge.index);
     if let Some(master) = nic.master.filter(|_| !attached) {

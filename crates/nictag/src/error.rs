@@ -35,11 +35,20 @@ pub enum NicTagError {
     #[error("nic tag \"{0}\" does not exist")]
     NotFound(NicTag),
     /// The name cannot be a tag's.
-    #[error("nic tag name \"{0}\": letters, digits and '_' only, at most 30 (net-agent.md section 10)")]
+    #[error("nic tag name \"{0}\" is invalid: letters, digits and '_', at most 30; of a tag without a nic at most 31, a digit at the end")]
     Name(NicTag),
     /// No NIC of this node has the MAC address.
     #[error("no physical nic has the MAC address {0}")]
     NoSuchNic(Mac),
+    /// No aggregation of this node has the name.
+    #[error("aggregation \"{0}\" does not exist")]
+    NoSuchAggregation(String),
+    /// A link that should be there is not.
+    #[error("there is no link {0}")]
+    Absent(String),
+    /// Every bridge of a tag is full.
+    #[error("bridge {0} and all further ones are full")]
+    Full(String),
     /// The MTU is out of range.
     #[error("MTU {0} is out of range: 1500 to 9000")]
     Mtu(u32),

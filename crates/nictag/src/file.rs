@@ -1,11 +1,12 @@
-//! `triton-networking.json`: `{"nictags": [{"name", "mac", "uuid"?, "mtu"?}], "admin_tag"?}`, and whatever else the
-//! headnode puts there, which stays as it is.
+//! `triton-networking.json`: `{"nictags": [{"name", "mac", "uuid"?, "mtu"?}], "admin_tag"?, "etherstubs"?,
+//! "aggregations"?}`, and whatever else the headnode puts there, which stays as it is.
 
 use std::{io, path::PathBuf};
 
 use serde_json::Value;
 use triton_files::{Layout, read_bounded};
-use triton_types::{JsonMap, Mac, NicTag};
+use triton_netconf::{Aggregation, Provider};
+use triton_types::{JsonMap, NicTag};
 
 use crate::{NicTagError, NicTags, Tag};
 
@@ -13,6 +14,8 @@ use crate::{NicTagError, NicTags, Tag};
 const LIMIT: u64 = 1 << 20;
 /// The key of the list of tags.
 pub(crate) const TAGS: &str = "nictags";
+/// The key of the list of networks within the node that are only names.
+pub(crate) const STUBS: &str = "etherstubs";
 
 pub(crate) fn path(layout: &Layout) -> PathBuf {
     layout.config().join("triton-networking.json")
@@ -31,9 +34,11 @@ pub(crate) fn load(layout: &Layout) -> Result<NicTags, NicTagError> {
 /// The tags that `document` holds.
 pub(crate) fn interpret(layout: &Layout, document: Option<JsonMap>) -> Result<NicTags, NicTagError> {
     let content = document.as_ref();
-    let tags = content.map_or(Ok(Vec::new()), parse_tags).map_err(|problem| format_error(layout, problem))?;
     let admin = content.map_or_else(default_admin, parse_admin).map_err(|problem| format_error(layout, problem))?;
-    Ok(NicTags { layout: layout.clone(), document, tags, admin })
+    let aggregations = content.map(Aggregation::of_document).unwrap_or_default();
+    let parse = |document| parse_tags(document, &aggregations, &admin);
+    let tags = content.map_or(Ok(Vec::new()), parse).map_err(|problem| format_error(layout, problem))?;
+    Ok(NicTags { layout: layout.clone(), document, tags, aggregations, admin })
 }
 
 fn format_error(layout: &Layout, problem: String) -> NicTagError {
@@ -56,34 +61,49 @@ fn parse_admin(document: &JsonMap) -> Result<NicTag, String> {
     }
 }
 
-fn parse_tags(document: &JsonMap) -> Result<Vec<Tag>, String> {
-    let entries = match document.get(TAGS) {
-        None => return Ok(Vec::new()),
-        Some(Value::Array(entries)) => entries,
-        Some(_) => return Err(format!("{TAGS}: not an array")),
-    };
+fn array<'a>(document: &'a JsonMap, key: &str) -> Result<&'a [Value], String> {
+    match document.get(key) {
+        None | Some(Value::Null) => Ok(&[]),
+        Some(Value::Array(entries)) => Ok(entries),
+        Some(_) => Err(format!("{key}: not an array")),
+    }
+}
+
+fn parse_tags(document: &JsonMap, aggregations: &[Aggregation], admin: &NicTag) -> Result<Vec<Tag>, String> {
     let mut tags: Vec<Tag> = Vec::new();
-    for (index, entry) in entries.iter().enumerate() {
-        let tag = parse_tag(entry).map_err(|problem| format!("{TAGS}[{index}]{problem}"))?;
-        if tags.iter().any(|known| known.name == tag.name) {
+    for (index, entry) in array(document, TAGS)?.iter().enumerate() {
+        let tag = parse_tag(entry, aggregations).map_err(|problem| format!("{TAGS}[{index}]{problem}"))?;
+        if tag.name.as_str() == "admin" && tag.name != *admin {
+            // Where the admin network has a tag of its own, this is only a word for it (platform.md section 3.4).
+            tracing::debug!(index, "the nic tag admin is left out: the admin network has another");
+        } else if tags.iter().any(|known| known.name == tag.name) {
             // A tag is on one NIC per node; named twice it counts for the first (net-agent.md section 10.1).
             tracing::warn!(tag = %tag.name, index, "a nic tag is listed twice; the first counts");
         } else {
             tags.push(tag);
         }
     }
+    for (index, entry) in array(document, STUBS)?.iter().enumerate() {
+        let name = entry.as_str().ok_or_else(|| format!("{STUBS}[{index}]: not a string"))?;
+        let name = name.parse().map_err(|e| format!("{STUBS}[{index}]: {e}"))?;
+        if tags.iter().all(|known| known.name != name) {
+            tags.push(Tag { name, provider: Provider::Nothing, etherstub: true, uuid: None, mtu: None });
+        }
+    }
     Ok(tags)
 }
 
 /// The problem begins with the field.
-fn parse_tag(entry: &Value) -> Result<Tag, String> {
+fn parse_tag(entry: &Value, aggregations: &[Aggregation]) -> Result<Tag, String> {
     let entry = entry.as_object().ok_or(": not an object")?;
     let name = entry_name(entry).ok_or(".name: not a string")?;
     let name = name.parse().map_err(|e| format!(".name: {e}"))?;
-    let mac = match entry.get("mac") {
-        None | Some(Value::Null) => None,
-        Some(Value::String(mac)) if mac == "-" => None,
-        Some(Value::String(mac)) => Some(mac.parse::<Mac>().map_err(|e| format!(".mac: {e}"))?),
+    let (provider, etherstub) = match entry.get("mac") {
+        None | Some(Value::Null) => (Provider::Nothing, false),
+        Some(Value::String(mac)) => {
+            let provider = Provider::parse(mac).ok_or_else(|| format!(".mac: {mac:?} is neither a MAC address nor an aggregation"))?;
+            (provider.within(aggregations), mac == "-")
+        }
         Some(_) => return Err(".mac: not a string".to_owned()),
     };
     let mtu = match entry.get("mtu") {
@@ -94,7 +114,7 @@ fn parse_tag(entry: &Value) -> Result<Tag, String> {
         }
     };
     let uuid = entry.get("uuid").and_then(Value::as_str).map(str::to_owned);
-    Ok(Tag { name, mac, uuid, mtu })
+    Ok(Tag { name, provider, etherstub, uuid, mtu })
 }
 
 /// The name of an entry of the list.

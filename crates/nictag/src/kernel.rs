@@ -3,7 +3,7 @@
 use std::{panic, thread};
 
 use triton_link::{Link, LinkKind, Links, NetNs};
-use triton_types::Mac;
+use triton_netconf::{Provider, aggregation_link};
 
 use crate::NicTagError;
 
@@ -23,9 +23,17 @@ pub(crate) fn ask<T: Send>(question: impl AsyncFnOnce(Links) -> Result<T, NicTag
     })
 }
 
-/// The NIC with address `mac`. Links that only borrow the address of one below (bridges, VLANs) are none. A port of
-/// `bridge` comes first, then real devices.
-pub(crate) fn uplink(links: &[Link], mac: Mac, bridge: Option<u32>) -> Option<&Link> {
+/// The link that provides: the NIC with the MAC address, or the aggregation's bond. Links that only borrow the address of
+/// one below (bridges, VLANs) are none. A port of `bridge` comes first, then real devices.
+pub(crate) fn uplink<'a>(links: &'a [Link], provider: &Provider, bridge: Option<u32>) -> Option<&'a Link> {
+    let mac = match provider {
+        Provider::Nic(mac) => mac,
+        Provider::Aggregation(name) => {
+            let name = aggregation_link(name);
+            return links.iter().find(|link| link.name == name && link.kind != LinkKind::Bridge);
+        }
+        Provider::Nothing => return None,
+    };
     let borrowed = |link: &Link| match &link.kind {
         LinkKind::Bridge | LinkKind::Vlan | LinkKind::Loopback => true,
         LinkKind::Veth => link.name.starts_with(INSTANCE_LINK),

@@ -1,7 +1,7 @@
 //! The tags of this node, as the file says.
 
-use sha2::{Digest, Sha256};
 use triton_files::Layout;
+use triton_netconf::{Aggregation, Provider, bridge_of};
 use triton_types::{JsonMap, Mac, NicTag};
 
 use crate::{NicTagError, file};
@@ -11,8 +11,10 @@ use crate::{NicTagError, file};
 pub struct Tag {
     /// Its name.
     pub name: NicTag,
-    /// The NIC that provides it; none: a network within this node.
-    pub mac: Option<Mac>,
+    /// What provides it; [`Provider::Nothing`]: a network within this node.
+    pub provider: Provider,
+    /// Whether it was made as a network within this node.
+    pub etherstub: bool,
     /// NAPI's identity of it.
     pub uuid: Option<String>,
     /// Bytes, 1500 to 9000; 1500 if the file says nothing.
@@ -29,6 +31,7 @@ pub struct NicTags {
     /// The file's content; absent: there is no file.
     pub(crate) document: Option<JsonMap>,
     pub(crate) tags: Vec<Tag>,
+    pub(crate) aggregations: Vec<Aggregation>,
     pub(crate) admin: NicTag,
 }
 
@@ -66,6 +69,12 @@ impl NicTags {
         &self.admin
     }
 
+    /// The rules of overlay networks, by the name that their tags begin with (`<rule>/<number>`).
+    pub fn overlay_rules(&self) -> impl Iterator<Item = &str> {
+        let rules = self.document.as_ref().and_then(|document| document.get("nictag_rules")?.as_object());
+        rules.into_iter().flatten().map(|(name, _)| name.as_str())
+    }
+
     /// The bridge that carries `tag`, whether it was made yet or not: one for all tags of a NIC, one for each tag without
     /// a NIC. None if this node does not provide the tag.
     pub fn bridge(&self, tag: &NicTag) -> Option<String> {
@@ -74,14 +83,17 @@ impl NicTags {
 }
 
 impl Tag {
-    /// The bridge that carries the tag: `tb` and ten hex digits derived from the NIC, or from the tag if it has none.
+    /// The bridge that carries the tag, the first one if several do.
     pub fn bridge(&self) -> String {
-        let key = match self.mac {
-            Some(mac) => format!("uplink {mac}"),
-            None => format!("tag {}", self.name),
-        };
-        let digest = Sha256::digest(key.as_bytes());
-        digest.iter().take(5).fold("tb".to_owned(), |name, byte| format!("{name}{byte:02x}"))
+        bridge_of(&self.provider, &self.name)
+    }
+
+    /// The MAC address of the NIC that provides the tag by itself.
+    pub fn mac(&self) -> Option<Mac> {
+        match self.provider {
+            Provider::Nic(mac) => Some(mac),
+            Provider::Aggregation(_) | Provider::Nothing => None,
+        }
     }
 
     /// The MTU that counts, in bytes.

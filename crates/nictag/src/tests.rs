@@ -12,6 +12,7 @@ use crate::{NicTagError, NicTags};
 
 mod bridges;
 mod changes;
+mod further;
 
 /// The MACs of the two NICs of a [`Node`].
 const NIC0: &str = "02:00:00:00:00:10";
@@ -100,7 +101,9 @@ fn a_file_that_cannot_be_understood_is_never_no_tags() {
         (r#"{"nictags":{}}"#, "nictags: not an array"),
         (r#"{"nictags":[{"mac":"-"}]}"#, "nictags[0].name"),
         (r#"{"nictags":[{"name":"a"},{"name":"b c"}]}"#, "nictags[1].name"),
-        (r#"{"nictags":[{"name":"a","mac":"aggr0"}]}"#, "nictags[0].mac"),
+        (r#"{"nictags":[{"name":"a","mac":"no aggregation"}]}"#, "nictags[0].mac"),
+        (r#"{"etherstubs":["stub0","b c"]}"#, "etherstubs[1]"),
+        (r#"{"etherstubs":"stub0"}"#, "etherstubs: not an array"),
         (r#"{"nictags":[{"name":"a","mtu":1400}]}"#, "nictags[0].mtu"),
         (r#"{"nictags":[{"name":"a","mtu":"1500"}]}"#, "nictags[0].mtu"),
         (r#"{"admin_tag":7}"#, "admin_tag"),
@@ -123,8 +126,8 @@ fn tags_are_read_with_their_nics_and_the_first_of_a_name_counts() {
     );
     let tags = node.tags();
     let mgmt = tags.get(&tag("mgmt")).unwrap();
-    assert_eq!((mgmt.mac.unwrap().to_string().as_str(), mgmt.uuid.as_deref(), mgmt.mtu), (NIC0, Some("u"), Some(1500)));
-    assert!(tags.contains(&tag("internal")) && tags.get(&tag("stub0")).unwrap().mac.is_none());
+    assert_eq!((mgmt.mac().unwrap().to_string().as_str(), mgmt.uuid.as_deref(), mgmt.mtu), (NIC0, Some("u"), Some(1500)));
+    assert!(tags.contains(&tag("internal")) && tags.get(&tag("stub0")).unwrap().mac().is_none());
     assert!(!tags.contains(&tag("admin")) && tags.bridge(&tag("admin")).is_none());
     assert_eq!((tags.iter().count(), tags.admin().as_str()), (3, "mgmt"));
 }
@@ -141,6 +144,20 @@ fn names_of_bridges_are_ours_fit_the_kernel_and_never_change() {
     assert_eq!(names.iter().collect::<std::collections::HashSet<_>>().len(), 4);
     assert!(names.iter().all(|name| name.len() <= 15 && name.starts_with("tb")));
     assert_eq!(names[0], EXPECTED_NIC0, "running instances count on it");
+}
+
+#[test]
+fn a_tag_may_be_on_an_aggregation_and_its_nics_provide_nothing_by_themselves() {
+    let node = Node::new();
+    node.write(&format!(
+        r#"{{"nictags":[{{"name":"a","mac":"aggr0"}},{{"name":"b","mac":"{NIC0}"}},{{"name":"c","mac":"{NIC1}"}}],"etherstubs":["stub0","c"],
+        "aggregations":[{{"name":"aggr0","macs":["{NIC0}"],"lacp_mode":"off"}}],"nictag_rules":{{"sdc_overlay":"-t vxlan"}}}}"#
+    ));
+    let tags = node.tags();
+    assert_eq!(tags.bridge(&tag("a")), tags.bridge(&tag("b")));
+    assert_ne!(tags.bridge(&tag("a")), tags.bridge(&tag("c")));
+    let stubs: Vec<_> = tags.iter().filter(|tag| tag.etherstub).map(|tag| tag.name.as_str()).collect();
+    assert_eq!((stubs, tags.overlay_rules().collect::<Vec<_>>()), (vec!["stub0"], vec!["sdc_overlay"]));
 }
 
 /// The bridge of [`NIC0`].

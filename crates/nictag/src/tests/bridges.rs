@@ -1,7 +1,7 @@
 //! Bridges on the real kernel.
 
 use super::*;
-use crate::{TagProblem, check_vlan, set_port, vlan_support};
+use crate::{NicTagError, Port, TagProblem, check_vlan, set_port, vlan_support};
 
 fn two_tags_on_nic0(node: &Node, mtu: u32) -> NicTags {
     node.write(&format!(
@@ -22,7 +22,7 @@ fn tags_of_one_nic_share_a_bridge_with_the_nic_as_its_way_out() {
         judged = run("ip -json -d link show type bridge");
     }
     let (shared, inner) = (tags.bridge(&tag("admin")).unwrap(), tags.bridge(&tag("inner")).unwrap());
-    for wanted in [r#""ifalias":"nictags: external,admin""#, r#""ifalias":"nictags: inner""#, r#""mtu":9000"#, &shared, &inner] {
+    for wanted in [r#""ifalias":"nictags: external,admin via nic0""#, r#""ifalias":"nictags: inner""#, r#""mtu":9000"#, &shared, &inner] {
         assert!(judged.contains(wanted), "{wanted} in {judged}");
     }
     assert_eq!(judged.matches("ifname").count(), 2);
@@ -130,21 +130,22 @@ fn a_port_of_an_instance_has_its_static_entry_or_learns() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let links = triton_link::Links::open().unwrap();
     let mac = [2, 8, 0x20, 0, 0, 1];
+    let port = Port { layout: &node.layout, bridge: &bridge, host: "vtx", mac, vlan_id: 0, learning: false };
     let entries = || -> Vec<String> {
         run("bridge fdb show dev vtx").lines().filter(|line| line.contains("02:08:20:00:00:01")).map(str::to_owned).collect()
     };
     for _ in 0..2 {
-        runtime.block_on(set_port(&links, "vtx", mac, 0, false)).unwrap();
+        runtime.block_on(set_port(&links, &port)).unwrap();
         assert!(!entries().is_empty() && entries().iter().all(|e| e.contains("sticky") && e.contains("static")), "{:?}", entries());
-        let port = run("ip -json -d link show vtx");
-        assert!(port.contains(r#""learning":false"#) && port.contains(r#""flood":false"#), "{port}");
-        runtime.block_on(set_port(&links, "vtx", mac, 0, true)).unwrap();
+        let shown = run("ip -json -d link show vtx");
+        assert!(shown.contains(r#""learning":false"#) && shown.contains(r#""flood":false"#), "{shown}");
+        runtime.block_on(set_port(&links, &Port { learning: true, ..port })).unwrap();
         assert!(entries().is_empty() && run("ip -json -d link show vtx").contains(r#""learning":true"#), "{:?}", entries());
     }
     if !vlan_support().unwrap() {
-        let error = runtime.block_on(set_port(&links, "vtx", mac, 5, false)).unwrap_err();
-        assert_eq!(error.kind(), triton_link::ErrorKind::Unsupported);
+        let error = runtime.block_on(set_port(&links, &Port { vlan_id: 5, ..port })).unwrap_err();
+        assert!(matches!(&error, NicTagError::Link(error) if error.kind() == triton_link::ErrorKind::Unsupported), "{error}");
     }
-    let error = runtime.block_on(set_port(&links, "vtnone", mac, 0, false)).unwrap_err();
+    let error = runtime.block_on(set_port(&links, &Port { host: "vtnone", ..port })).unwrap_err();
     assert!(error.to_string().contains("vtnone"));
 }
