@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use triton_files::{FileError, remove_if_present, steps, write_atomic};
-use triton_instance::network;
+use triton_instance::{Machines, network};
 use triton_lxc::ExitOutcome;
 use triton_types::{ExitRecord, RunPhase, Timestamp};
 
@@ -30,8 +30,11 @@ fn oom(node: &Node, boot: &BootRecord) -> bool {
     seen_by_hook || node.oom_kills(&boot.cgroup) > boot.oom_kills
 }
 
-fn write_last_exited(zonepath: &Path, at: Timestamp, status: i32) -> Result<(), FileError> {
-    write_atomic(&zonepath.join("lastexited"), format!("{} {status}\n", at.as_secs()).as_bytes(), 0o644)
+/// `before` is when the instance was last modified: this is a modification too, whatever the clock says.
+fn write_last_exited(zonepath: &Path, at: Timestamp, status: i32, before: Option<Timestamp>) -> Result<(), FileError> {
+    let path = zonepath.join("lastexited");
+    write_atomic(&path, format!("{} {status}\n", at.as_secs()).as_bytes(), 0o644)?;
+    before.map_or(Ok(()), |before| Machines::advance(&path, before))
 }
 
 /// The guest has ended for good. `None`: it was adopted, and how it ended is not known.
@@ -42,7 +45,10 @@ pub fn record(node: &Node, boot: &BootRecord, outcome: Option<ExitOutcome>) {
         (ExitRecord { at, status, oom: oom(node, boot) }, wait_status)
     });
     let file = match exit {
-        Some((_, wait_status)) => write_last_exited(&boot.zonepath, at, wait_status),
+        Some((_, wait_status)) => {
+            let before = Machines::new(&node.layout).read(node.uuid).ok().map(|machine| machine.modified);
+            write_last_exited(&boot.zonepath, at, wait_status, before)
+        }
         // What an earlier run left would be mistaken for this one's.
         None => remove_if_present(&boot.zonepath.join("lastexited")),
     };

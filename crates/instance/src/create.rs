@@ -13,6 +13,8 @@ use triton_vmspec::{Created, PayloadError};
 
 use crate::{InstanceError, Instances, guest_files, id_ranges, seed, world::NodeWorld};
 
+/// How long a creation waits for its lock: who holds it longer than [`Instances::recover`] needs to look is another creation.
+const SWEEP_PATIENCE: Duration = Duration::from_secs(1);
 /// How long creators wait for each other while they claim ids and addresses: milliseconds of work under the lock.
 const CLAIM_PATIENCE: Duration = Duration::from_secs(60);
 
@@ -35,7 +37,7 @@ impl Instances {
         for warning in warnings {
             tracing::warn!(vm_uuid = %uuid, %warning, "payload");
         }
-        let lock = Lock::take(&self.layout.instance_lock(uuid), "create", Duration::ZERO).map_err(|error| match error {
+        let lock = Lock::take(&self.layout.instance_lock(uuid), "create", SWEEP_PATIENCE).map_err(|error| match error {
             LockError::Held { .. } => InstanceError::Exists { uuid },
             LockError::File(error) => InstanceError::File(error),
         })?;
@@ -158,8 +160,10 @@ impl Instances {
     fn undo(&self, uuid: InstanceUuid, lock: Lock) {
         let _ = self.storage.set_indestructible(uuid, false);
         let result = self.storage.destroy_instance(uuid).map_err(InstanceError::step("destroy the storage of", uuid)).and_then(|()| {
-            self.machines.remove(uuid)?;
-            self.runs.remove(uuid).map_err(InstanceError::step("forget the run-state of", uuid))
+            if let Err(error) = self.runs.remove(uuid) {
+                tracing::warn!(vm_uuid = %uuid, error = %crate::error::chain_text(&error), "the run-state of a failed creation stays");
+            }
+            Ok(self.machines.remove(uuid)?)
         });
         match result {
             Ok(()) => lock.remove(),

@@ -1,6 +1,8 @@
 //! Deletion: the exact reverse of creation, resumable at any point (instances.md section 6.3).
 
-use triton_files::{Lock, steps};
+use std::io::ErrorKind;
+
+use triton_files::{FileError, Lock, steps};
 use triton_types::{InstanceUuid, Lifecycle, MachineFile};
 
 use crate::{InstanceError, Instances, StopOptions, instances::PATIENCE};
@@ -19,7 +21,11 @@ impl Instances {
         if file.lifecycle != Lifecycle::Deleting || file.config.autoboot {
             file.lifecycle = Lifecycle::Deleting;
             file.config.autoboot = false;
-            self.machines.write(&file)?;
+            match self.machines.write(&file) {
+                // Deletion is what frees space: without the mark it is as good, only not resumed by itself when interrupted.
+                Err(error) if is_full(&error) => tracing::warn!(vm_uuid = %uuid, %error, "deleting without having marked it"),
+                other => other?,
+            }
             self.runs.bump(uuid).map_err(InstanceError::step("announce the deletion of", uuid))?;
         }
         steps::reached("delete.marked");
@@ -53,16 +59,21 @@ impl Instances {
         steps::reached("delete.destroyed");
         let runtime = self.layout.runtime(uuid);
         match std::fs::remove_dir_all(&runtime) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                return Err(triton_files::FileError::new("remove", runtime, e).into());
+            Err(e) if e.kind() != ErrorKind::NotFound => {
+                return Err(FileError::new("remove", runtime, e).into());
             }
             _ => {}
         }
         steps::reached("delete.runtime");
+        self.runs.remove(uuid).map_err(InstanceError::step("forget the run-state of", uuid))?;
+        steps::reached("delete.run-state");
         self.machines.remove(uuid)?;
         steps::reached("delete.forgotten");
-        self.runs.remove(uuid).map_err(InstanceError::step("forget the run-state of", uuid))?;
         lock.remove();
         Ok(())
     }
+}
+
+fn is_full(error: &FileError) -> bool {
+    matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
 }

@@ -134,7 +134,7 @@ impl Machines {
         }
         write_json(&path, &stored, 0o600)?;
         if let Some(before) = before {
-            advance(&path, before)?;
+            Self::advance(&path, before)?;
         }
         Ok(())
     }
@@ -178,17 +178,23 @@ impl Machines {
     }
 }
 
+impl Machines {
+    /// Moves the time of a file that was just written behind `before` if the clock did not, so that `last_modified` strictly
+    /// increases (ruling 3).
+    ///
+    /// # Errors
+    /// When the file cannot be touched.
+    pub fn advance(path: &Path, before: Timestamp) -> Result<(), FileError> {
+        match modified_at(path) {
+            Some(now) if now > before => Ok(()),
+            _ => set_modified(path, Timestamp::from_millis(before.as_millis() + 1)),
+        }
+    }
+}
+
 fn modified_at(path: &Path) -> Option<Timestamp> {
     let metadata = fs::symlink_metadata(path).ok()?;
     Some(Timestamp::from_millis(metadata.mtime() * 1000 + metadata.mtime_nsec() / 1_000_000))
-}
-
-/// Moves the file's time behind `before` if the clock did not.
-fn advance(path: &Path, before: Timestamp) -> Result<(), FileError> {
-    match modified_at(path) {
-        Some(now) if now > before => Ok(()),
-        _ => set_modified(path, Timestamp::from_millis(before.as_millis() + 1)),
-    }
 }
 
 fn set_modified(path: &Path, time: Timestamp) -> Result<(), FileError> {

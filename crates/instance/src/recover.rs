@@ -4,6 +4,7 @@
 
 use std::{fs, time::Duration};
 
+use triton_files::Lock;
 use triton_process::reference;
 use triton_types::{InstanceUuid, Lifecycle, ProcessRef, RunPhase, RunState, Timestamp};
 
@@ -38,6 +39,7 @@ impl Instances {
         if let Err(error) = self.storage.sweep() {
             tracing::warn!(error = %crate::error::chain_text(&error), "leftovers in the pool could not be removed");
         }
+        self.sweep_locks();
         for uuid in self.machines.uuids()? {
             let Ok(lock) = self.lock(uuid, "recover", Duration::ZERO) else { continue };
             let before = self.run_of(uuid);
@@ -53,6 +55,22 @@ impl Instances {
             }
         }
         Ok(recovery)
+    }
+
+    /// Removes locks whose instances are gone: of deletions that were killed after their last effect.
+    fn sweep_locks(&self) {
+        for entry in fs::read_dir(self.layout.locks()).into_iter().flatten().flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let uuid = name.strip_suffix(".lock").and_then(|stem| stem.strip_prefix("vm.").or_else(|| stem.strip_prefix("run.")));
+            let Some(uuid) = uuid.and_then(|text| text.parse::<InstanceUuid>().ok()) else { continue };
+            // Whoever creates it now holds the lock, or has its machine file already.
+            if !self.exists(uuid)
+                && let Ok(lock) = Lock::take(&entry.path(), "sweep", Duration::ZERO)
+                && !self.exists(uuid)
+            {
+                lock.remove();
+            }
+        }
     }
 
     /// Adopts this instance's guest if it runs without a monitor, or without a run-state, and nobody is changing it; for

@@ -52,8 +52,15 @@ impl Instances {
             let state = self.state_word(&machine);
             return Err(InstanceError::WrongState(format!("Cannot start vm from state \"{state}\", must be \"stopped\".")));
         }
-        self.boot(&machine)?;
-        self.set_autoboot(&machine, true)
+        // Stored first: an error then means that nothing was started.
+        self.set_autoboot(uuid, true)?;
+        self.boot(&machine).inspect_err(|_| {
+            if !machine.file.config.autoboot
+                && let Err(error) = self.set_autoboot(uuid, false)
+            {
+                tracing::warn!(vm_uuid = %uuid, error = %crate::error::chain_text(&error), "autoboot of a guest that did not start stays set");
+            }
+        })
     }
 
     /// Boots the guest and waits until its init runs. The caller holds the lock and has seen that nothing runs.
@@ -89,7 +96,7 @@ impl Instances {
         let _lock = self.lock(uuid, "stop", PATIENCE)?;
         self.heal(uuid)?;
         let machine = self.machines.read(uuid)?;
-        self.set_autoboot(&machine, false)?;
+        self.set_autoboot(uuid, false)?;
         steps::reached("stop.autoboot");
         let (_, presence) = self.run_of(uuid);
         if presence == Presence::Stopped {
@@ -249,13 +256,13 @@ impl Instances {
     }
 
     /// Stores `autoboot`; nothing is written if it is so already.
-    fn set_autoboot(&self, machine: &Machine, autoboot: bool) -> Result<(), InstanceError> {
-        if machine.file.config.autoboot == autoboot {
+    fn set_autoboot(&self, uuid: InstanceUuid, autoboot: bool) -> Result<(), InstanceError> {
+        let mut file = self.machines.read(uuid)?.file;
+        if file.config.autoboot == autoboot {
             return Ok(());
         }
-        let mut file = machine.file.clone();
         file.config.autoboot = autoboot;
         self.machines.write(&file)?;
-        self.runs.bump(file.config.uuid).map_err(InstanceError::step("announce a change of", file.config.uuid))
+        self.runs.bump(uuid).map_err(InstanceError::step("announce a change of", uuid))
     }
 }

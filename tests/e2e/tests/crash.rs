@@ -74,6 +74,7 @@ fn a_deletion_killed_at_any_step_can_be_finished() {
             assert!(["running", "incomplete", "shutting_down", "down", "stopped"].contains(&state.as_str()), "{step}: {state}");
             node.vmadm(&["delete", &uuid]).ok();
         }
+        assert_no_trace(&node, &before);
         // The uuid can be used again.
         let mut payload = node.payload(5);
         payload["uuid"] = Value::from(uuid.as_str());

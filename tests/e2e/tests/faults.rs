@@ -204,3 +204,68 @@ fn a_protected_instance_stays_until_its_protection_ends_and_a_failed_one_is_not_
     node.vmadm(&["delete", &uuid]).ok();
     assert_no_trace(&node, &before);
 }
+
+/// Ruling 3: also when the clock was set back.
+#[test]
+fn last_modified_increases_with_every_change_whatever_the_clock_says() {
+    let node = Node::with_image("clock");
+    let uuid = node.create(&node.payload(5));
+    let future = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(4_000_000_000);
+    let file = fs::File::options().write(true).open(node.layout().machine(uuid.parse().unwrap())).unwrap();
+    file.set_modified(future).unwrap();
+    let modified = || node.get(&uuid)["last_modified"].as_str().unwrap().to_owned();
+    let mut last = modified();
+    assert!(last.starts_with("2096"), "{last}");
+    for (verb, change) in
+        [("kill", ["kill", "-s", "KILL"].as_slice()), ("stop", &["stop"]), ("start", &["start"]), ("stop", &["stop", "-F"])]
+    {
+        let args: Vec<&str> = change.iter().copied().chain([uuid.as_str()]).collect();
+        node.vmadm(&args).ok();
+        let now = modified();
+        assert!(now > last, "{verb}: {last} {now}");
+        last = now;
+    }
+}
+
+/// A small file system in the place of a directory, with the directory's content; goes with the guard.
+struct Small(std::path::PathBuf);
+impl Small {
+    fn over(directory: &std::path::Path, kib: u32) -> Self {
+        let saved = directory.with_extension("saved");
+        let run =
+            |program: &str, args: &[&str]| assert!(Command::new(program).args(args).status().unwrap().success(), "{program} {args:?}");
+        let (place, saved) = (directory.to_str().unwrap(), saved.to_str().unwrap());
+        run("cp", &["-a", place, saved]);
+        run("mount", &["-t", "tmpfs", "-o", &format!("size={kib}k,mode=755"), "tmpfs", place]);
+        let guard = Self(directory.to_owned());
+        run("cp", &["-a", &format!("{saved}/."), place]);
+        guard
+    }
+
+    fn fill(&self) {
+        let mut file = fs::File::create(self.0.join("fill")).unwrap();
+        while std::io::Write::write(&mut file, &[0; 1024]).is_ok_and(|count| count > 0) {}
+    }
+}
+impl Drop for Small {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn on_a_full_disk_nothing_is_started_that_cannot_be_recorded_and_deletion_frees_space() {
+    let node = Node::with_image("full");
+    let uuid = node.create(&stopped(&node, 5));
+    let small = Small::over(&node.layout().state(), 64);
+    small.fill();
+    let outcome = node.vmadm(&["start", &uuid]);
+    assert!(outcome.code == Some(1) && outcome.stderr.contains("No space left"), "{}", outcome.stderr);
+    assert_eq!(node.state(&uuid), "stopped", "what was not done is not half done");
+    let outcome = node.run_with("vmadm", &["create"], &stopped(&node, 6).to_string(), &[]);
+    assert!(outcome.code == Some(1) && outcome.stderr.contains("No space left"), "{}", outcome.stderr);
+    assert_eq!(node.vmadm(&["lookup"]).ok().stdout, format!("{uuid}\n"));
+    node.vmadm(&["delete", &uuid]).ok();
+    assert_eq!(node.vmadm(&["lookup"]).ok().stdout, "");
+    assert!(!node.layout().at(&format!("/zones/{uuid}")).exists());
+}
