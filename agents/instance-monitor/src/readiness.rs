@@ -65,7 +65,11 @@ impl Starter {
                 let status = readiness.pid.map(|pid| format!("READY=1\nSTATUS=init of the guest is process {pid}\n"));
                 let _ = notify(status.as_deref().unwrap_or("READY=1\n"));
             }
-            Self::Systemd => {}
+            Self::Systemd => {
+                // The unit's status outlives the unit's failure: whoever started it reads the reason there.
+                let reason = readiness.error.as_deref().unwrap_or("the monitor gave no reason");
+                let _ = notify(&format!("STATUS={}\n", reason.lines().collect::<Vec<_>>().join("; ")));
+            }
         }
     }
 }

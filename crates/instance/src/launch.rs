@@ -77,7 +77,7 @@ impl Launcher {
     /// Why the guest does not run, in words.
     pub fn launch(&self, layout: &Layout, uuid: InstanceUuid, mission: Mission, patience: Duration) -> Result<(), String> {
         match self {
-            Self::Systemd => launch_unit(uuid, patience),
+            Self::Systemd => launch_unit(layout, uuid, mission, patience),
             Self::Direct { monitor } => launch_directly(monitor, layout, uuid, mission, patience),
         }
     }
@@ -95,8 +95,19 @@ pub fn monitor_program() -> PathBuf {
         .unwrap_or_else(|| PathBuf::from("/usr/triton/bin").join(NAME))
 }
 
-fn launch_unit(uuid: InstanceUuid, patience: Duration) -> Result<(), String> {
+/// What the unit's program is told, beside the instance: a file that the unit reads as its environment.
+fn unit_environment(mission: Mission) -> String {
+    let mut text = format!("TRITON_MISSION={}\n", mission.verb());
+    for (name, value) in triton_files::steps::environment_of_child() {
+        text.push_str(&format!("{name}={value}\n"));
+    }
+    text
+}
+
+fn launch_unit(layout: &Layout, uuid: InstanceUuid, mission: Mission, patience: Duration) -> Result<(), String> {
     let unit = format!("triton-instance@{uuid}.service");
+    let environment = layout.runtime(uuid).join("unit.env");
+    triton_files::write_atomic(&environment, unit_environment(mission).as_bytes(), 0o600).map_err(|e| e.to_string())?;
     let seconds = patience.as_secs().max(1).to_string();
     let output = Command::new("timeout")
         .args([&seconds, "systemctl", "restart", &unit])
@@ -105,6 +116,16 @@ fn launch_unit(uuid: InstanceUuid, patience: Duration) -> Result<(), String> {
         .map_err(|e| format!("could not run systemctl: {e}"))?;
     if output.status.success() {
         return Ok(());
+    }
+    // 124: `timeout` ended it.
+    if output.status.code() == Some(124) {
+        return Err(format!("the guest did not start within {seconds} s"));
+    }
+    // systemctl knows only that it failed; the monitor left its reason as the unit's status.
+    let shown = Command::new("systemctl").args(["show", "--value", "--property=StatusText", &unit]).stdin(Stdio::null()).output();
+    let reason = shown.map(|shown| String::from_utf8_lossy(&shown.stdout).trim().to_owned()).unwrap_or_default();
+    if !reason.is_empty() {
+        return Err(reason);
     }
     Err(format!("{unit} did not start: {}", String::from_utf8_lossy(&output.stderr).trim()))
 }

@@ -130,6 +130,11 @@ fn folder() -> PathBuf {
     workspace::root().join("platform")
 }
 
+/// Files that are laid over the packages'.
+pub fn overlay() -> PathBuf {
+    folder().join("overlay")
+}
+
 /// A context that names a path.
 fn at(what: &'static str, path: &Path) -> impl FnOnce() -> String {
     let path = path.to_owned();

@@ -22,7 +22,7 @@ pub const BED: &str = "/zones/testbed";
 const SETUP: &str = r"set -eu
 modprobe zfs
 if ! zpool list zones >/dev/null 2>&1; then
-    zpool import -N zones 2>/dev/null || zpool create -o ashift=12 -O atime=off -O compression=lz4 -m /zones zones /dev/disk/by-id/virtio-zones
+    zpool import -N zones 2>/dev/null || zpool create -o ashift=12 -O atime=off -O compression=lz4 -O acltype=posixacl -O xattr=sa -m /zones zones /dev/disk/by-id/virtio-zones
 fi
 zfs mount zones 2>/dev/null || mountpoint -q /zones
 have() { zfs list -H -o name zones/$1 >/dev/null 2>&1; }
@@ -32,12 +32,17 @@ have cores/global || zfs create -o quota=10g -o mountpoint=/zones/global/cores z
 have opt || zfs create -o mountpoint=/opt zones/opt
 have testbed || zfs create -o sync=disabled zones/testbed
 if ! have var; then
-    zfs create -o mountpoint=legacy -o atime=on zones/var
+    # Built aside and named last: a set-up that was cut off begins again.
+    ! have newvar || zfs destroy -r zones/newvar
+    zfs create -o mountpoint=legacy -o atime=on zones/newvar
     mkdir -p /run/newvar
-    mount -t zfs zones/var /run/newvar
+    mount -t zfs zones/newvar /run/newvar
     cp -a /var/. /run/newvar/
+    rm -rf /run/newvar/log/journal/*
     umount /run/newvar
     rmdir /run/newvar
+    zfs rename zones/newvar zones/var
+    # It cannot be mounted yet, /var is in use: that is said as a failure, the property is set all the same.
     zfs set mountpoint=/var zones/var 2>/dev/null || true
 fi
 for d in zones/config zones/cores/global zones/opt zones/testbed zones/var; do

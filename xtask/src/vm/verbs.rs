@@ -15,7 +15,8 @@ use nix::fcntl::{Flock, FlockArg};
 use super::{
     accel,
     args::{SnapshotVerb, UpArgs, VmArgs, VmVerb},
-    disk, node,
+    disk,
+    node::{self, BED},
     qemu::{self, BOOTED},
     qmp,
     ssh::{Ssh, quoted},
@@ -24,6 +25,7 @@ use super::{
 };
 use crate::{
     platform::{self, ImageArgs},
+    run,
     say::{self, Progress},
 };
 
@@ -74,6 +76,9 @@ pub fn up(dir: &Path, args: &UpArgs, progress: &mut Progress) -> Result<State> {
     let _lock = claim(dir)?;
     let known = State::load(dir)?;
     if let Some(state) = known.as_ref().filter(|state| state.running().is_some()) {
+        if !state.saved {
+            bail!("the machine in {} was not set up to its end: look at it with `vm ssh` and `vm log`, then `vm down`", dir.display());
+        }
         return Ok(state.clone());
     }
     crate::packages::ensure(&[crate::packages::Purpose::Machine], progress)?;
@@ -195,13 +200,23 @@ pub fn push_programs(ssh: &Ssh, progress: &mut Progress) -> Result<Vec<PathBuf>>
     let programs = platform::programs(false, progress)?;
     progress.done("built");
     progress.begin("programs on the node");
-    let folder = format!("{}/new", node::BED);
+    let folder = format!("{BED}/new");
     ssh.run(&format!("rm -rf {folder} && mkdir -p {folder}"), Duration::from_secs(120), progress)?;
     ssh.push(&programs, &format!("{folder}/"), progress)?;
+    // Links stay links in an archive only. Modes and owners are the image's, not those of this clone.
+    let archive = platform::cache_folder().join("overlay.tar");
+    let mut pack = std::process::Command::new("tar");
+    pack.args(["--owner=0", "--group=0", "-cf"])
+        .arg(&archive)
+        .arg("-C")
+        .arg(platform::overlay())
+        .args(["etc/systemd/system", "usr/triton/bin"]);
+    run::succeed(pack, Duration::from_secs(60), progress)?;
+    ssh.push(&[archive], &format!("{BED}/overlay.tar"), progress)?;
     // Renamed into place: the old ones may be running.
     let script = format!(
         "set -e; for f in {folder}/*; do n=$(basename $f); cp $f /usr/triton/bin/.$n && chmod 755 /usr/triton/bin/.$n && mv /usr/triton/bin/.$n /usr/triton/bin/$n; done; \
-         rm -rf {folder}; systemctl try-restart triton-cn-agent.service"
+         rm -rf {folder}; tar -xf {BED}/overlay.tar -C / --no-overwrite-dir; systemctl daemon-reload; systemctl try-restart triton-cn-agent.service"
     );
     ssh.run(&script, Duration::from_secs(180), progress)?;
     progress.done("replaced; running agents were restarted");
