@@ -62,7 +62,9 @@ impl BootFiles {
 /// # Errors
 /// NIC tags that are missing, values that no config can hold, liblxc's reason for refusing it. The old files are then still there.
 pub fn prepare(layout: &Layout, uuid: InstanceUuid) -> Result<BootFiles, InstanceError> {
-    let file = Machines::new(layout).read_alone(uuid)?;
+    let machines = Machines::new(layout);
+    let mut file = machines.read_alone(uuid)?;
+    file.config.routes = machines.read_routes(&file)?;
     let files = BootFiles::of(layout, uuid)?;
     let runtime = layout.runtime(uuid);
     make_directory(&runtime)?;

@@ -105,11 +105,22 @@ impl Machines {
         file.config.customer_metadata = metadata.customer_metadata;
         file.config.internal_metadata = metadata.internal_metadata;
         file.config.tags = read_json(&config.join("tags.json")).map_err(|e| unreadable(&e))?.unwrap_or_default();
-        file.config.routes = read_json(&config.join("routes.json")).map_err(|e| unreadable(&e))?.unwrap_or_default();
+        file.config.routes = self.read_routes(&file)?;
         for path in [config.join("metadata.json"), config.join("tags.json"), config.join("routes.json"), zonepath.join("lastexited")] {
             modified = modified.max(modified_at(&path));
         }
         Ok(Machine { file, modified: modified.unwrap_or(Timestamp::from_millis(0)) })
+    }
+
+    /// The static routes of an instance, which have a file of their own.
+    ///
+    /// # Errors
+    /// [`InstanceError::Unreadable`].
+    pub fn read_routes(&self, file: &MachineFile) -> Result<JsonMap, InstanceError> {
+        let path = self.zonepath(file).join("config/routes.json");
+        let routes =
+            read_json(&path).map_err(|e| InstanceError::Unreadable { uuid: file.config.uuid, reason: crate::error::chain_text(&e) })?;
+        Ok(routes.unwrap_or_default())
     }
 
     /// `/<zpool>/<uuid>` of the instance, below the node's root.
