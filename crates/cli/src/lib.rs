@@ -1,4 +1,6 @@
-//! The operators' tools: vmadm, imgadm, sysinfo.
+//! The operators' tools: vmadm, imgadm, nictagadm, sysinfo; and triton-netconf, which boots use.
 
 pub mod imgadm;
+pub mod netconf;
+pub mod nictagadm;
 pub mod vmadm;

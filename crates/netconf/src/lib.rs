@@ -30,7 +30,7 @@ pub use names::{BRIDGE_PREFIX, HOST_PORT_PREFIX, TRUNK_PREFIXES, aggregation_lin
 pub use plan::{Address, Addressing, Device, HostNic, HostNicKind, Plan, Route, Uplink};
 pub use planning::plan;
 pub use problem::Problem;
-pub use render::{DHCP_ALL_NICS, FILE_PREFIX, File, dhcp_all_nics, render};
+pub use render::{DHCP_ALL_NICS, FILE_PREFIX, File, OWNED, dhcp_all_nics, render};
 pub use vnic::{Via, Vnic};
 
 #[cfg(test)]

@@ -20,6 +20,15 @@ pub struct File {
 pub const FILE_PREFIX: &str = "10-triton-";
 /// The file with which the image offers DHCP on all NICs.
 pub const DHCP_ALL_NICS: &str = "99-dhcp-all-nics.network";
+/// Every file that [`render`] may name except `etc/hostname`: a directory, and how names in it begin. A file of those that
+/// is not among those of the present plan belongs to an older one; [`DHCP_ALL_NICS`] only if it is empty.
+pub const OWNED: [(&str, &str); 5] = [
+    (NETWORK, FILE_PREFIX),
+    (NETWORK, DHCP_ALL_NICS),
+    ("etc/udev/rules.d", "70-triton-"),
+    ("etc/systemd/resolved.conf.d", "10-triton.conf"),
+    ("etc/chrony/sources.d", "triton.sources"),
+];
 /// Where systemd-networkd looks first.
 const NETWORK: &str = "etc/systemd/network";
 

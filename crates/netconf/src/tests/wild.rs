@@ -140,6 +140,9 @@ fn check(plan: &Plan, files: &[File]) {
     assert_eq!(names.iter().collect::<BTreeSet<_>>().len(), names.len(), "{names:?}");
     assert_eq!(files.iter().map(|file| &file.path).collect::<BTreeSet<_>>().len(), files.len());
     for file in files {
+        let (directory, name) = file.path.rsplit_once('/').unwrap();
+        let owned = crate::OWNED.iter().any(|(owned, start)| *owned == directory && name.starts_with(start));
+        assert!(owned || file.path == "etc/hostname", "{}", file.path);
         assert!(file.text.chars().all(|c| c == '\n' || (' '..='~').contains(&c)), "{file:?}");
         let unit = file.path.contains("/systemd/");
         for line in file.text.lines().filter(|line| unit && !line.is_empty() && !line.starts_with('#')) {
