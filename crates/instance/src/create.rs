@@ -70,12 +70,12 @@ impl Instances {
         }
         // Two creators must not choose one range or one address: the choice and the file that records it are made under one lock.
         let _claims = self.claim(uuid)?;
-        let files: Vec<MachineFile> = self.machines.uuids()?.into_iter().filter_map(|u| self.machines.read_alone(u).ok()).collect();
+        let (files, all_known) = self.neighbours()?;
         if !config.nics.is_empty() {
             let others: Vec<_> = files.iter().map(|file| world.other(file)).collect();
             triton_vmspec::check_conflicts(&config, &others)?;
         }
-        let ids = id_ranges::lowest_free(id_ranges::of(&files))
+        let ids = id_ranges::choose(&self.layout, &files, all_known)?
             .ok_or_else(|| InstanceError::Node("no range of user ids is left on this compute node".to_owned()))?;
         let storage = StorageRecord { kind: self.storage.kind(), ids, ownership: None };
         let file = MachineFile { format: MachineFile::FORMAT, lifecycle: Lifecycle::Provisioning, storage: Some(storage), config };
@@ -85,6 +85,19 @@ impl Instances {
             return Err(error.into());
         }
         Ok(file)
+    }
+
+    /// The machine files of all instances, and whether none was unreadable.
+    fn neighbours(&self) -> Result<(Vec<MachineFile>, bool), InstanceError> {
+        let (mut files, mut all_known) = (Vec::new(), true);
+        for uuid in self.machines.uuids()? {
+            match self.machines.read_alone(uuid) {
+                Ok(file) => files.push(file),
+                Err(InstanceError::NotFound { .. }) => {}
+                Err(_) => all_known = false,
+            }
+        }
+        Ok((files, all_known))
     }
 
     /// The lock under which what no two instances may share is chosen and recorded: id ranges, MACs, addresses. Taken after

@@ -269,3 +269,23 @@ fn on_a_full_disk_nothing_is_started_that_cannot_be_recorded_and_deletion_frees_
     assert_eq!(node.vmadm(&["lookup"]).ok().stdout, "");
     assert!(!node.layout().at(&format!("/zones/{uuid}")).exists());
 }
+
+/// instances.md section 7.2: a private range of ids, never given twice.
+#[test]
+fn the_ids_of_an_instance_whose_file_cannot_be_read_are_given_to_nobody() {
+    let node = Node::with_image("ids");
+    let range = |uuid: &str| {
+        let text = fs::read_to_string(format!("/proc/{}/uid_map", node.get(uuid)["pid"])).unwrap();
+        text.split_whitespace().nth(1).unwrap().to_owned()
+    };
+    let broken = node.create(&node.payload(5));
+    let (path, owned) = (node.layout().machine(broken.parse().unwrap()), range(&broken));
+    let good = fs::read(&path).unwrap();
+    fs::write(&path, &good[..20]).unwrap();
+    let other = node.create(&node.payload(6));
+    assert_ne!(range(&other), owned);
+    fs::write(&path, good).unwrap();
+    node.vmadm(&["delete", &broken]).ok();
+    let third = node.create(&node.payload(7));
+    assert_eq!(range(&third), owned, "what is known to be free is used again");
+}
