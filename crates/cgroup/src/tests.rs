@@ -177,6 +177,10 @@ fn a_process_killed_for_lack_of_memory_is_counted() {
     };
     let leaf = format!("{}/payload", group.path);
     group.cgroups.create(&leaf).unwrap();
+    if group.cgroups.layout() == CgroupLayout::V2 {
+        // In v2 a parent hands a controller down; for instances liblxc does it, for the top systemd did.
+        group.cgroups.set(&group.path, "cgroup.subtree_control", "+memory").unwrap();
+    }
     group.cgroups.set(&leaf, limit, "8388608").unwrap();
     assert_eq!(group.cgroups.memory_events(&group.path).unwrap().oom_kill, 0);
     // It waits for its input to close, so that it is in the group before it grows.

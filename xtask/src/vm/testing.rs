@@ -53,7 +53,7 @@ pub fn run(dir: &Path, filter: Option<&str>) -> Result<Counts> {
     let up_args = UpArgs { memory: 3072, cpus: 2, boot: false, release: false };
     let state = up(dir, &up_args, &mut progress)?;
     let ssh = Ssh::new(dir, &state);
-    let programs = push_programs(&ssh, &mut progress)?;
+    push_programs(&ssh, &mut progress)?;
 
     progress.begin("tests");
     let tests = build()?;
@@ -66,9 +66,10 @@ pub fn run(dir: &Path, filter: Option<&str>) -> Result<Counts> {
     let cache = platform::cache_folder().join("programs/tests");
     let files = tests.iter().map(|test| platform::stripped(&test.file, &cache)).collect::<Result<Vec<_>>>()?;
     ssh.push(&files, &format!("{folder}/deps/"), &mut progress)?;
-    // Scenarios look for the programs beside the folder of the tests.
-    ssh.run(&format!("ln -sf /usr/triton/bin/* {folder}/"), Duration::from_secs(60), &mut progress)?;
-    drop(programs);
+    // Scenarios look for the programs beside the folder of the tests, tests of a program at the path where it was built.
+    let target = crate::workspace::target_folder()?.join("debug").display().to_string();
+    let links = format!("mkdir -p {0} && ln -sf /usr/triton/bin/* {folder}/ && ln -sf /usr/triton/bin/* {0}/", quoted(&[target]));
+    ssh.run(&links, Duration::from_secs(60), &mut progress)?;
     let extra =
         platform::stripped(&crate::workspace::target_folder()?.join("debug/headnode"), &platform::cache_folder().join("programs/debug"))?;
     ssh.push(&[extra], &format!("{folder}/"), &mut progress)?;

@@ -125,14 +125,17 @@ async fn a_static_entry_is_sticky_and_moves_only_when_told() {
     for _ in 0..2 {
         links.add_fdb("vt0", entry).await.unwrap();
     }
-    assert_eq!(links.fdb("vt0").await.unwrap(), [entry]);
+    // Where the kernel knows VLANs, an entry without one is there for the port's own VLANs too.
+    let everywhere = |list: &[FdbEntry]| list.contains(&entry) && list.iter().all(|one| FdbEntry { vlan: None, ..*one } == entry);
+    assert!(everywhere(&links.fdb("vt0").await.unwrap()));
     assert_eq!(links.fdb("vt1").await.unwrap(), []);
     let bridge = || std::process::Command::new("bridge").args(["fdb", "show", "br", "br0"]).output().unwrap();
     let judged = String::from_utf8(links.netns().run(bridge).unwrap().stdout).unwrap();
     let line = judged.lines().find(|line| line.contains("02:08:20:01:02:03")).unwrap();
     assert!(["dev vt0", "sticky", "static"].iter().all(|word| line.contains(word)), "{line}");
     links.add_fdb("vt1", entry).await.unwrap();
-    assert_eq!((links.fdb("vt0").await.unwrap(), links.fdb("vt1").await.unwrap()), (vec![], vec![entry]));
+    assert_eq!(links.fdb("vt0").await.unwrap(), []);
+    assert!(everywhere(&links.fdb("vt1").await.unwrap()));
     links.remove_fdb("vt1", entry).await.unwrap();
     assert_eq!(links.fdb("vt1").await.unwrap(), []);
 }

@@ -1,0 +1,221 @@
+//! Storage in a pool of OpenZFS that each test makes on a file. On a machine without the module, that ZFS cannot be chosen
+//! is all there is to judge.
+#![allow(clippy::unwrap_used)] // a panic is a failed test
+
+use std::{
+    fs,
+    io::Cursor,
+    os::unix::fs::MetadataExt,
+    path::PathBuf,
+    process::Command,
+    sync::atomic::{AtomicU32, Ordering},
+};
+
+use triton_files::Layout;
+use triton_storage::{CloneOptions, Storage, StorageError};
+use triton_types::{ImageUuid, InstanceUuid, StorageKind};
+
+/// A pool on a file, mounted below a root of its own; gone at the end.
+struct Bed {
+    root: PathBuf,
+    pool: String,
+    storage: Option<Storage>,
+}
+
+impl Bed {
+    /// `None` without the kernel module.
+    fn new() -> Option<Self> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let pool = format!("tritontest{}x{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let root = PathBuf::from("/run").join(&pool);
+        fs::create_dir_all(&root).unwrap();
+        let mut bed = Self { root, pool, storage: None };
+        let layout = Layout::new(&bed.root);
+        layout.prepare().unwrap();
+        if !std::path::Path::new("/dev/zfs").exists() {
+            assert!(Storage::choose(&layout, StorageKind::Zfs, &bed.pool).unwrap_err().to_string().contains("ZFS is not available"));
+            return None;
+        }
+        let file = bed.root.join("vdev");
+        fs::File::create(&file).unwrap().set_len(512 << 20).unwrap();
+        run(
+            "zpool",
+            &["create", "-o", "cachefile=none", "-O", "atime=off", "-m", bed.at("").to_str().unwrap(), &bed.pool, file.to_str().unwrap()],
+        );
+        bed.storage = Some(Storage::choose(&layout, StorageKind::Zfs, &bed.pool).unwrap());
+        Some(bed)
+    }
+
+    fn storage(&self) -> &Storage {
+        self.storage.as_ref().unwrap()
+    }
+
+    fn at(&self, below: &str) -> PathBuf {
+        self.root.join(&self.pool).join(below)
+    }
+
+    /// An image with one file of 1 MiB in its root.
+    fn image(&self) -> ImageUuid {
+        let image = ImageUuid::random();
+        let path = self.storage().begin_image(image, None).unwrap();
+        assert_eq!(path, self.at(&format!("{image}-partial")));
+        fs::create_dir_all(path.join("root/etc")).unwrap();
+        fs::write(path.join("root/etc/data"), vec![7; 1 << 20]).unwrap();
+        self.storage().commit_image(image).unwrap();
+        image
+    }
+}
+
+impl Drop for Bed {
+    fn drop(&mut self) {
+        if self.storage.take().is_some() {
+            run("zpool", &["destroy", "-f", &self.pool]);
+        }
+        fs::remove_dir_all(&self.root).unwrap();
+    }
+}
+
+fn run(program: &str, arguments: &[&str]) -> String {
+    let output = Command::new(program).args(arguments).output().unwrap();
+    assert!(output.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn quota(mib: u64) -> CloneOptions {
+    CloneOptions { quota_mib: Some(mib), ..CloneOptions::default() }
+}
+
+#[test]
+fn an_image_is_committed_listed_cloned_and_not_deleted_under_a_clone() {
+    let Some(bed) = Bed::new() else { return };
+    let storage = bed.storage();
+    let image = bed.image();
+    assert!(storage.image_exists(image).unwrap() && !storage.image_partial_exists(image).unwrap());
+    let listed = storage.images().unwrap();
+    assert_eq!(listed.iter().map(|one| (one.uuid, one.origin)).collect::<Vec<_>>(), [(image, None)]);
+    let age = triton_types::Timestamp::now().as_millis() - listed[0].created_at.as_millis();
+    assert!((-2_000..600_000).contains(&age), "the time of creation is in seconds since 1970: {age} ms ago");
+    assert!(matches!(storage.begin_image(image, None), Err(StorageError::Exists { .. })));
+
+    let instance = InstanceUuid::random();
+    storage.clone_image(image, instance, &quota(64)).unwrap();
+    assert!(storage.instance_exists(instance).unwrap());
+    assert_eq!(storage.instances().unwrap(), [instance]);
+    assert_eq!(fs::read(storage.root(instance).join("etc/data")).unwrap().len(), 1 << 20, "the clone is mounted");
+    let config = fs::metadata(bed.at(&format!("{instance}/config"))).unwrap();
+    assert_eq!(config.mode() & 0o7777, 0o700);
+    let device = run("zfs", &["get", "-H", "-o", "value", "devices,canmount,origin", &format!("{}/{instance}", bed.pool)]);
+    assert_eq!(device, format!("off\nnoauto\n{}/{image}@final\n", bed.pool));
+    assert_eq!(storage.image_clones(image).unwrap(), [instance.to_string()]);
+    assert!(matches!(storage.delete_image(image), Err(StorageError::InUse { .. })));
+    assert!(matches!(storage.clone_image(image, instance, &quota(64)), Err(StorageError::Exists { .. })));
+
+    storage.destroy_instance(instance).unwrap();
+    storage.destroy_instance(instance).unwrap();
+    assert!(!bed.at(&instance.to_string()).join("root").exists());
+    storage.delete_image(image).unwrap();
+    assert!(storage.images().unwrap().is_empty() && storage.instances().unwrap().is_empty());
+}
+
+#[test]
+fn a_quota_bites_and_can_be_changed() {
+    let Some(bed) = Bed::new() else { return };
+    let storage = bed.storage();
+    let (image, instance) = (bed.image(), InstanceUuid::random());
+    storage.clone_image(image, instance, &quota(4)).unwrap();
+    assert_eq!(storage.usage(instance).unwrap().quota_bytes, Some(4 << 20));
+    assert!(storage.usage(instance).unwrap().enforced);
+    let file = storage.root(instance).join("big");
+    let noise: Vec<u8> = (0..8u32 << 20).map(|at| (at.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+    // ZFS counts when it writes out: a write may pass the quota by what is in flight, a later one does not.
+    let mut refused = false;
+    for _ in 0..6 {
+        refused = fs::write(&file, &noise).is_err_and(|error| error.raw_os_error() == Some(nix::libc::EDQUOT));
+        if refused {
+            break;
+        }
+        run("sync", &["-f", file.to_str().unwrap()]);
+    }
+    assert!(refused, "8 MiB went into a quota of 4 MiB");
+    storage.set_quota(instance, None).unwrap();
+    assert_eq!(storage.usage(instance).unwrap().quota_bytes, None);
+    fs::write(&file, &noise).unwrap();
+    assert_eq!(storage.usages().unwrap().keys().copied().collect::<Vec<_>>(), [instance]);
+}
+
+#[test]
+fn snapshots_are_made_listed_rolled_back_to_and_deleted() {
+    let Some(bed) = Bed::new() else { return };
+    let storage = bed.storage();
+    let (image, instance) = (bed.image(), InstanceUuid::random());
+    storage.clone_image(image, instance, &quota(64)).unwrap();
+    let file = storage.root(instance).join("state");
+    let (one, two) = ("one".parse().unwrap(), "two".parse().unwrap());
+    fs::write(&file, "one").unwrap();
+    storage.snapshot(instance, &one).unwrap();
+    assert!(matches!(storage.snapshot(instance, &one), Err(StorageError::Exists { .. })));
+    fs::write(&file, "two").unwrap();
+    storage.snapshot(instance, &two).unwrap();
+    fs::write(&file, "three").unwrap();
+    let names: Vec<String> = storage.snapshots(instance).unwrap().iter().map(|info| info.name.to_string()).collect();
+    assert_eq!(names.len(), 2, "@install is none of the user's: {names:?}");
+    storage.rollback(instance, &one).unwrap();
+    assert_eq!(fs::read_to_string(&file).unwrap(), "one");
+    assert_eq!(storage.snapshots(instance).unwrap().len(), 1, "newer ones are gone");
+    assert!(matches!(storage.rollback(instance, &two), Err(StorageError::NotFound { .. })));
+    storage.delete_snapshot(instance, &one).unwrap();
+    assert!(matches!(storage.delete_snapshot(instance, &one), Err(StorageError::NotFound { .. })));
+}
+
+#[test]
+fn a_held_instance_is_indestructible_until_it_is_released() {
+    let Some(bed) = Bed::new() else { return };
+    let storage = bed.storage();
+    let (image, instance) = (bed.image(), InstanceUuid::random());
+    storage.clone_image(image, instance, &quota(64)).unwrap();
+    assert!(!storage.indestructible(instance).unwrap());
+    for _ in 0..2 {
+        storage.set_indestructible(instance, true).unwrap();
+    }
+    assert!(storage.indestructible(instance).unwrap());
+    assert!(matches!(storage.destroy_instance(instance), Err(StorageError::Indestructible(_))));
+    for _ in 0..2 {
+        storage.set_indestructible(instance, false).unwrap();
+    }
+    storage.destroy_instance(instance).unwrap();
+    assert!(!storage.instance_exists(instance).unwrap());
+}
+
+#[test]
+fn a_zfs_stream_becomes_an_image_whatever_its_snapshot_was_called() {
+    let Some(bed) = Bed::new() else { return };
+    let storage = bed.storage();
+    let source = bed.image();
+    for words in [&["send"][..], &["send", "-R"]] {
+        let snapshot = format!("{}/{source}@final", bed.pool);
+        let output = Command::new("zfs").args(words).arg(&snapshot).output().unwrap();
+        let image = ImageUuid::random();
+        storage.receive_image(image, None, &mut Cursor::new(output.stdout)).unwrap();
+        assert!(storage.image_partial_exists(image).unwrap() && !storage.image_exists(image).unwrap());
+        storage.commit_image(image).unwrap();
+        let instance = InstanceUuid::random();
+        storage.clone_image(image, instance, &quota(64)).unwrap();
+        assert_eq!(fs::read(storage.root(instance).join("etc/data")).unwrap().len(), 1 << 20, "{words:?}");
+    }
+    let broken = ImageUuid::random();
+    assert!(storage.receive_image(broken, None, &mut Cursor::new(b"no stream".to_vec())).is_err());
+    assert!(!storage.image_partial_exists(broken).unwrap(), "nothing is left of it");
+}
+
+#[test]
+fn a_pool_that_is_gone_is_an_error_and_no_empty_list() {
+    let Some(mut bed) = Bed::new() else { return };
+    let status = bed.storage().pool_status().unwrap();
+    assert_eq!(status.health, "ONLINE");
+    assert!(status.size_bytes > 100 << 20 && status.used_bytes + status.available_bytes == status.size_bytes, "{status:?}");
+    run("zpool", &["export", &bed.pool]);
+    assert!(matches!(bed.storage().check(), Err(StorageError::PoolMissing { .. })));
+    assert!(bed.storage().instances().is_err() && bed.storage().images().is_err());
+    assert!(matches!(Storage::open(&Layout::new(&bed.root)), Err(StorageError::PoolMissing { .. })));
+    bed.storage = None;
+}
