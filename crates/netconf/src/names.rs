@@ -42,7 +42,9 @@ pub fn host_port(mac: Mac) -> String {
 
 /// The link of the aggregation called `name`: that name, or one derived from it where it cannot be a link's.
 pub fn aggregation_link(name: &str) -> String {
-    if is_free(name) { name.to_owned() } else { format!("ag-{}", digest(&format!("aggregation {name}"), 10)) }
+    // A bond may be called what the kernel calls bonds; the image keeps it from making any by itself.
+    let bond = name.trim_end_matches(|c: char| c.is_ascii_digit()) == "bond" && name.len() <= LONGEST;
+    if bond || is_free(name) { name.to_owned() } else { format!("ag-{}", digest(&format!("aggregation {name}"), 10)) }
 }
 
 /// The `number`th host NIC of `tag`: `<tag><number>`, or one derived from both where that cannot be a link's name. Only
@@ -91,7 +93,7 @@ mod tests {
             assert!(!OURS.iter().any(|prefix| found.starts_with(prefix)), "{name}: {found}");
             assert_eq!(found, host_nic(&tag(name), 3));
         }
-        assert_eq!(aggregation_link("aggr0"), "aggr0");
+        assert_eq!((aggregation_link("aggr0"), aggregation_link("bond0")), ("aggr0".to_owned(), "bond0".to_owned()));
         assert!(aggregation_link("an_aggregation_with_a_long_name0").len() <= 15 && aggregation_link("eth0").starts_with("ag-"));
     }
 

@@ -49,7 +49,7 @@ impl Machine {
         fs::write(layout.identity(), r#"{"prefix":"triton"}"#).unwrap();
         let machine = Self {
             links: vec![link(2, "eno1", LinkKind::Physical, "10.88.4.31/16")],
-            tags: TagFacts { admin: "admin".to_owned(), tags: vec![tag("admin", MAC)], admin_ip: None },
+            tags: TagFacts { admin: "admin".to_owned(), tags: vec![tag("admin", MAC)], nics: Vec::new(), admin_ip: None },
             root,
             layout,
         };
@@ -199,6 +199,35 @@ fn a_bond_is_an_interface_with_the_tags_of_its_members() {
     assert_eq!(machine.collect()["Link Aggregations"]["bond0"]["LACP mode"], "passive");
     machine.put("sys/class/net/bond0/bonding/mode", "active-backup 1\n");
     assert_eq!(machine.collect()["Link Aggregations"]["bond0"]["LACP mode"], "off");
+}
+
+/// net-agent case 58
+#[test]
+fn further_nics_of_the_host_show_what_they_sit_on_and_their_vlan() {
+    let mut machine = Machine::plain();
+    let (own, guest) = (mac("90:b8:d0:00:00:0c"), mac("02:08:20:00:00:01"));
+    machine.links = vec![
+        LinkFact { master: Some(7), ..link(2, "eno1", LinkKind::Physical, "") },
+        link(7, "tb0123456789", LinkKind::Bridge, "10.88.4.31/16"),
+        LinkFact { parent: Some(7), vlan: Some(128), ..link(8, "external0", LinkKind::Vlan, "10.9.0.5/16") },
+        LinkFact { mac: own, ..link(9, "external1", LinkKind::Virtual, "10.8.0.5/16") },
+        LinkFact { mac: mac("fe:00:00:00:00:02"), master: Some(7), ..link(10, "tv0123456789", LinkKind::Virtual, "") },
+        LinkFact { mac: guest, master: Some(7), ..link(11, "vtabc", LinkKind::Virtual, "") },
+    ];
+    machine.put(
+        "usr/triton/config/triton-networking.json",
+        &json!({
+            "nictags": [{"name": "admin", "mac": MAC}, {"name": "external", "mac": MAC}],
+            "vnics": [{"mac": own.to_string(), "ip": "10.8.0.5", "netmask": "255.255.0.0", "nic_tag": "external", "vlan_id": 3128}],
+        })
+        .to_string(),
+    );
+    machine.tags = TagFacts::load(&machine.layout).unwrap();
+    let document = machine.collect();
+    let wanted = |mac: Mac, ip: &str, vlan: &str| json!({"MAC Address": mac.to_string(), "ip4addr": ip, "Link Status": "up", "VLAN": vlan, "Host Interface": "eno1"});
+    let wanted = json!({"external0": wanted(mac(MAC), "10.9.0.5", "128"), "external1": wanted(own, "10.8.0.5", "3128")});
+    assert_eq!(document["Virtual Network Interfaces"], wanted);
+    assert_eq!(document["Network Interfaces"]["eno1"]["NIC Names"], json!(["admin", "external"]));
 }
 
 #[test]
@@ -355,7 +384,7 @@ fn tags_come_from_the_file_of_the_headnode_and_illegal_names_never_reach_it() {
         "usr/triton/config/triton-networking.json",
         &json!({
             "admin_tag": "admin_rack", "vnics": [{"nic_tag": "x", "ip": "1.1.1.1"}, {"nic_tag": "admin_rack", "ip": "10.0.0.9"}],
-            "nictags": [{"name": "admin_rack", "mac": "90:E2:ba:ab:cd:ef", "mtu": 1500}, {"name": "aggr_tag", "mac": "bond0"},
+            "nictags": [{"name": "admin_rack", "mac": "90:E2:ba:ab:cd:ef", "mtu": 1500}, {"name": "aggr_tag", "mac": "bond0"}, "junk",
                 {"name": "eth0:1", "mac": MAC}, {"name": "sdc_overlay/12", "mac": MAC}, {"name": "none", "mac": "-"}, {"name": "absent"}],
         })
         .to_string(),

@@ -51,7 +51,7 @@ impl Nics {
                 }),
             );
         }
-        Self { interfaces, virtuals: virtuals(links, &entries), aggregations: aggregations(links, source), admin_ip }
+        Self { interfaces, virtuals: virtuals(links, &entries, tags), aggregations: aggregations(links, source), admin_ip }
     }
 }
 
@@ -121,23 +121,43 @@ fn provider<'a>(links: &'a [LinkFact], uplink: &Uplink) -> Option<&'a LinkFact> 
     }
 }
 
-/// VLANs and macvlans of the host.
-fn virtuals(links: &[LinkFact], entries: &[Entry<'_>]) -> JsonMap {
+/// Further NICs of the host: VLANs and macvlans, and pairs that networking.json knows by their MAC address. Ends of
+/// instances' pairs are none.
+fn virtuals(links: &[LinkFact], entries: &[Entry<'_>], tags: &TagFacts) -> JsonMap {
     let mut map = JsonMap::new();
-    let vnic = |link: &&LinkFact| matches!(link.kind, LinkKind::Vlan | LinkKind::Macvlan);
-    for link in links.iter().filter(vnic).filter(|link| entries.iter().all(|entry| entry.link.index != link.index)) {
+    let entry = |index: u32| entries.iter().any(|entry| entry.link.index == index);
+    for link in links.iter().filter(|link| !entry(link.index)) {
+        let known = tags.nics.iter().find(|nic| nic.mac == link.mac);
+        let host = match link.kind {
+            LinkKind::Vlan | LinkKind::Macvlan => by_index(links, link.parent).map(|parent| uplink(links, entries, parent)),
+            LinkKind::Virtual => match known.and_then(|nic| tags.tags.iter().find(|tag| tag.name == nic.tag)) {
+                Some(tag) => provider(links, &tag.uplink),
+                None => continue,
+            },
+            LinkKind::Physical | LinkKind::Bond | LinkKind::Bridge => continue,
+        };
+        let vlan = link.vlan.or(known.map(|nic| nic.vlan_id)).unwrap_or(0);
         let mut value = json!({
             "MAC Address": link.mac.to_string(),
             "ip4addr": link.ipv4().map(|ip| ip.to_string()).unwrap_or_default(),
             "Link Status": status(link),
-            "VLAN": link.vlan.unwrap_or(0).to_string(),
+            "VLAN": vlan.to_string(),
         });
-        if let Some(parent) = by_index(links, link.parent) {
-            value["Host Interface"] = Value::from(parent.name.as_str());
+        if let Some(host) = host {
+            value["Host Interface"] = Value::from(host.name.as_str());
         }
         map.insert(link.name.clone(), value);
     }
     map
+}
+
+/// The interface that a link sits on; of a bridge, its way out, which is what has the tags.
+fn uplink<'a>(links: &'a [LinkFact], entries: &[Entry<'_>], link: &'a LinkFact) -> &'a LinkFact {
+    let way_out = |port: &&LinkFact| port.master == Some(link.index) && entries.iter().any(|entry| entry.link.index == port.index);
+    match link.kind {
+        LinkKind::Bridge => links.iter().find(way_out).unwrap_or(link),
+        _ => link,
+    }
 }
 
 fn aggregations(links: &[LinkFact], source: &Source) -> JsonMap {

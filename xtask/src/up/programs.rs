@@ -23,7 +23,7 @@ use crate::{
 
 /// Packages and what they are built into.
 const BUILT: [(&str, &[&str]); 4] = [
-    ("triton-cli", &["vmadm", "imgadm", "sysinfo"]),
+    ("triton-cli", &["vmadm", "imgadm", "nictagadm", "sysinfo"]),
     ("cn-agent", &["cn-agent"]),
     ("instance-monitor", &["instance-monitor"]),
     ("headnode-standin", &["headnode"]),
