@@ -201,7 +201,7 @@ async fn as_it_was_made(
     vlan_filtering: bool,
     provider: &Provider,
 ) -> Result<Option<Option<String>>, TagProblem> {
-    let right = found.kind == LinkKind::Bridge && found.up && found.mtu == mtu && found.vlan_filtering == Some(vlan_filtering);
+    let right = found.kind == LinkKind::Bridge && found.up && found.mtu == mtu && found.vlan_filtering.unwrap_or(false) == vlan_filtering;
     let Some(rest) = found.alias.as_deref().filter(|_| right).and_then(|found| found.strip_prefix(alias)) else { return Ok(None) };
     let name = match provider {
         Provider::Nothing => return Ok(rest.is_empty().then_some(None)),
