@@ -2,13 +2,13 @@
 
 use std::{
     fs::{self, Permissions},
-    os::unix::fs::PermissionsExt,
+    os::unix::fs::{PermissionsExt, chown},
     time::Duration,
 };
 
 use triton_files::{FileError, Lock, LockError, SafeRoot, steps};
 use triton_storage::CloneOptions;
-use triton_types::{InstanceUuid, JsonMap, Lifecycle, MachineFile, Ownership, StorageRecord, Timestamp, VmConfig};
+use triton_types::{IdRange, InstanceUuid, JsonMap, Lifecycle, MachineFile, Ownership, StorageRecord, Timestamp, VmConfig};
 use triton_vmspec::{Created, PayloadError};
 
 use crate::{InstanceError, Instances, guest_files, id_ranges, seed, world::NodeWorld};
@@ -123,9 +123,11 @@ impl Instances {
         let ids = storage.ids;
         let owner = match ownership {
             Ownership::Idmapped => {
-                // Real ids are on disk, set-uid programs among them: only the host's root may come near.
+                // Real ids are on disk, set-uid programs among them: nobody of the host but root may come near. The guest's own
+                // root must pass, since it is who mounts what lies beside its root file system.
                 let zonepath = self.storage.zonepath(uuid);
-                fs::set_permissions(&zonepath, Permissions::from_mode(0o700))
+                chown(&zonepath, Some(0), Some(ids.base)).map_err(|e| FileError::new("give to the guest's group", &zonepath, e))?;
+                fs::set_permissions(&zonepath, Permissions::from_mode(0o710))
                     .map_err(|e| FileError::new("set the mode of", &zonepath, e))?;
                 (0, 0)
             }
@@ -134,6 +136,7 @@ impl Instances {
                 (ids.base, ids.base)
             }
         };
+        self.make_volumes(&file.config, ids)?;
         steps::reached("create.owned");
         self.machines.write_documents(&file)?;
         steps::reached("create.documents");
@@ -150,6 +153,19 @@ impl Instances {
         self.machines.write(&file)?;
         self.runs.bump(uuid).map_err(InstanceError::step("announce", uuid))?;
         steps::reached("create.installed");
+        Ok(())
+    }
+
+    /// Makes the private volumes that the file systems name (instances.md section 2.5), owned by the guest's root.
+    fn make_volumes(&self, config: &VmConfig, ids: IdRange) -> Result<(), InstanceError> {
+        let volumes = self.storage.zonepath(config.uuid).join("volumes");
+        let prefix = format!("/{}/{}/volumes/", self.storage.pool(), config.uuid);
+        let names = config.filesystems.iter().filter_map(|filesystem| filesystem.source.strip_prefix(&prefix));
+        for name in names.filter(|name| name.parse::<InstanceUuid>().is_ok()) {
+            let volume = volumes.join(name);
+            fs::create_dir_all(&volume).map_err(|e| FileError::new("create directory", &volume, e))?;
+            chown(&volume, Some(ids.base), Some(ids.base)).map_err(|e| FileError::new("give to the guest", &volume, e))?;
+        }
         Ok(())
     }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use triton_types::{ImageUuid, InstanceUuid};
 
 /// What an image may have kept of the instance that it was made from; never part of a new instance (instances.md section 6.2).
-pub(crate) const NOT_CLONED: [&str; 3] = ["config", "lastexited", "logs"];
+pub(crate) const NOT_CLONED: [&str; 5] = ["config", "lastexited", "logs", "seed", "volumes"];
 
 /// Directory of metadata, tags and routes of an instance (ruling 10: 0700).
 pub(crate) const CONFIG: &str = "config";

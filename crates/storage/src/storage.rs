@@ -196,7 +196,7 @@ impl Storage {
     }
 
     /// Makes the root dataset of an instance from an image, mounted, with an empty `config/` (0700), the zonepath 0711, and
-    /// nothing of the image's own `config`, `logs` and `lastexited`. On ZFS the snapshot `@install` is made too.
+    /// nothing of the image's own `config`, `logs`, `lastexited`, `seed` and `volumes`. On ZFS the snapshot `@install` is made too.
     /// A clone that was killed midway is removed first.
     ///
     /// # Errors

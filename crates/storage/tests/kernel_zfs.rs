@@ -125,21 +125,25 @@ fn a_quota_bites_and_can_be_changed() {
     storage.clone_image(image, instance, &quota(4)).unwrap();
     assert_eq!(storage.usage(instance).unwrap().quota_bytes, Some(4 << 20));
     assert!(storage.usage(instance).unwrap().enforced);
-    let file = storage.root(instance).join("big");
-    let noise: Vec<u8> = (0..8u32 << 20).map(|at| (at.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+    // Bytes that do not compress.
+    let mut seed = 88_172_645_463_325_252u64;
+    let noise: Vec<u8> = std::iter::repeat_with(|| {
+        (seed ^= seed << 13, seed ^= seed >> 7, seed ^= seed << 17);
+        seed as u8
+    })
+    .take(4 << 20)
+    .collect();
     // ZFS counts when it writes out: a write may pass the quota by what is in flight, a later one does not.
-    let mut refused = false;
-    for _ in 0..6 {
-        refused = fs::write(&file, &noise).is_err_and(|error| error.raw_os_error() == Some(nix::libc::EDQUOT));
-        if refused {
-            break;
-        }
+    let refused = (0..6).any(|number| {
+        let file = storage.root(instance).join(format!("big{number}"));
+        let refused = fs::write(&file, &noise).is_err_and(|error| error.raw_os_error() == Some(nix::libc::EDQUOT));
         run("sync", &["-f", file.to_str().unwrap()]);
-    }
-    assert!(refused, "8 MiB went into a quota of 4 MiB");
+        refused
+    });
+    assert!(refused, "24 MiB went into a quota of 4 MiB");
     storage.set_quota(instance, None).unwrap();
     assert_eq!(storage.usage(instance).unwrap().quota_bytes, None);
-    fs::write(&file, &noise).unwrap();
+    fs::write(storage.root(instance).join("more"), &noise).unwrap();
     assert_eq!(storage.usages().unwrap().keys().copied().collect::<Vec<_>>(), [instance]);
 }
 

@@ -154,16 +154,22 @@ fn a_creation_that_cannot_announce_itself_leaves_nothing() {
 }
 
 #[test]
-fn a_shared_file_system_comes_from_below_the_nodes_root() {
+fn a_shared_file_system_comes_from_below_the_nodes_root_and_a_private_one_is_the_guests() {
     let node = Node::with_image("lofs");
     let source = node.layout().at("/export/data");
     fs::create_dir_all(&source).unwrap();
     fs::write(source.join("here"), "of the node").unwrap();
     let mut payload = node.payload(5);
     payload["filesystems"] = json!([{"type": "lofs", "source": "/export/data", "target": "/data", "options": ["ro"]}]);
+    let volume = "0b9c8a1e-5f0e-4e55-8d5c-2f7f3a1b9c11";
+    payload["filesystems"].as_array_mut().unwrap().push(json!({"type": "lofs", "source": volume, "target": "/volume"}));
     let uuid = node.create(&payload);
     assert_eq!(node.guest(&uuid, "cat /data/here"), "of the node");
     assert!(node.guest(&uuid, "touch /data/x 2>&1 || echo refused").contains("refused"), "ro");
+    node.guest(&uuid, "echo kept > /volume/file");
+    node.vmadm(&["stop", "-F", &uuid]).ok();
+    node.vmadm(&["start", &uuid]).ok();
+    assert_eq!(node.guest(&uuid, "cat /volume/file; stat -c %u /volume/file"), "kept\n0\n", "a private volume is the guest's own");
 }
 
 #[test]

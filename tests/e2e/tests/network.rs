@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)] // a panic is a failed test
 
 use serde_json::json;
-use triton_e2e::{EXTERNAL_TAG, Node, assert_no_trace, until};
+use triton_e2e::{EXTERNAL_TAG, IMAGE_UUID, Node, assert_no_trace, until};
 
 /// instances cases 43 and 49
 #[test]
@@ -46,6 +46,35 @@ fn every_nic_has_its_addresses_and_static_routes_are_there_after_each_boot() {
     }
     let shown = node.get(&uuid)["nics"].clone();
     assert_eq!((shown[0]["ip"].as_str(), shown[2].get("ip"), shown[3].get("ips")), (Some("172.19.1.5"), None, None));
+    node.vmadm(&["delete", &uuid]).ok();
+    assert_no_trace(&node, &before);
+}
+
+/// instances.md section 7.5, ruling 10: the seed is beside the root, read-only, and the guest's root alone reads it.
+#[test]
+fn an_image_with_cloud_init_gets_a_seed_that_its_root_can_read_and_nobody_of_the_host() {
+    let node = Node::with_image("seed");
+    if node.is_machine() {
+        return; // The image's snapshot cannot be changed there.
+    }
+    let before = node.traces();
+    let cloud = node.layout().at(&format!("/zones/{IMAGE_UUID}/root/etc/cloud"));
+    std::fs::create_dir(&cloud).unwrap();
+    std::fs::write(cloud.join("cloud.cfg"), "").unwrap();
+    let mut payload = node.payload(5);
+    payload["customer_metadata"] = json!({"root_authorized_keys": "ssh-ed25519 AAAA operator"});
+    let uuid = node.create(&payload);
+    let seed = "/var/lib/cloud/seed/nocloud-net";
+    let meta: serde_json::Value = serde_json::from_str(&node.guest(&uuid, &format!("cat {seed}/meta-data"))).unwrap();
+    assert_eq!((meta["instance-id"].as_str(), &meta["public-keys"]), (Some(uuid.as_str()), &json!(["ssh-ed25519 AAAA operator"])));
+    assert!(node.guest(&uuid, &format!("cat {seed}/network-config")).contains("10.64.0.5/24"));
+    assert!(node.guest(&uuid, &format!("touch {seed}/x 2>&1 || echo refused")).contains("refused"));
+    assert_eq!(node.guest(&uuid, &format!("stat -c '%u %a' {seed} {seed}/meta-data")), "0 500\n0 400\n");
+    // Set-uid programs of the guest have real ids on disk: nobody else passes.
+    use std::os::unix::fs::MetadataExt;
+    let zonepath = std::fs::metadata(node.layout().at(&format!("/zones/{uuid}"))).unwrap();
+    assert_eq!((zonepath.mode() & 0o7777, zonepath.uid()), (0o710, 0));
+    assert!(zonepath.gid() >= 1_000_000, "the group that may pass is the guest's own root");
     node.vmadm(&["delete", &uuid]).ok();
     assert_no_trace(&node, &before);
 }

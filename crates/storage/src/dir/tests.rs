@@ -51,6 +51,8 @@ impl Node {
         fs::create_dir(partial.join("config")).unwrap();
         fs::write(partial.join("config/metadata.json"), "of another instance").unwrap();
         fs::write(partial.join("lastexited"), "x").unwrap();
+        std::os::unix::fs::symlink("/etc", partial.join("seed")).unwrap();
+        std::os::unix::fs::symlink("/etc", partial.join("volumes")).unwrap();
         self.storage.commit_image(image).unwrap();
         image
     }
