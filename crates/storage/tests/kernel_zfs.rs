@@ -128,7 +128,9 @@ fn a_quota_bites_and_can_be_changed() {
     // Bytes that do not compress.
     let mut seed = 88_172_645_463_325_252u64;
     let noise: Vec<u8> = std::iter::repeat_with(|| {
-        (seed ^= seed << 13, seed ^= seed >> 7, seed ^= seed << 17);
+        seed ^= seed << 13;
+        seed ^= seed >> 7;
+        seed ^= seed << 17;
         seed as u8
     })
     .take(4 << 20)

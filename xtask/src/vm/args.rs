@@ -60,6 +60,10 @@ pub enum VmVerb {
     Test {
         /// Run only tests whose name contains this
         filter: Option<String>,
+
+        /// Also kill at every step of every change: more than half an hour under emulation
+        #[arg(long)]
+        matrix: bool,
     },
 }
 

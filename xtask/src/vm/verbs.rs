@@ -63,8 +63,8 @@ pub fn vm(args: &VmArgs) -> Result<ExitCode> {
         VmVerb::Push { files } => push(&dir, files),
         VmVerb::Log { follow } => log(&dir, *follow),
         VmVerb::Snapshot { verb } => snapshot(&dir, verb),
-        VmVerb::Test { filter } => {
-            let counts = testing::run(&dir, filter.as_deref())?;
+        VmVerb::Test { filter, matrix } => {
+            let counts = testing::run(&dir, filter.as_deref(), *matrix)?;
             say::line(format_args!("{} passed, {} failed", counts.passed, counts.failed));
             Ok(if counts.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
