@@ -11,7 +11,7 @@ use triton_storage::CloneOptions;
 use triton_types::{IdRange, InstanceUuid, JsonMap, Lifecycle, MachineFile, Ownership, StorageRecord, Timestamp, VmConfig};
 use triton_vmspec::{Created, PayloadError};
 
-use crate::{InstanceError, Instances, guest_files, id_ranges, seed, world::NodeWorld};
+use crate::{InstanceError, Instances, boot, guest_files, id_ranges, seed, world::NodeWorld};
 
 /// How long a creation waits for its lock: who holds it longer than [`Instances::recover`] needs to look is another creation.
 const SWEEP_PATIENCE: Duration = Duration::from_secs(1);
@@ -32,6 +32,10 @@ impl Instances {
         if config.delegate_dataset {
             // Nothing here makes the dataset or gives it to the guest: an object that says so would lie (section 7.6).
             return Err(PayloadError::Delegation.into());
+        }
+        if config.autoboot {
+            // A network that this node cannot give is found before anything is made, not at the first start.
+            boot::check_tags(&self.layout, &config)?;
         }
         let uuid = config.uuid;
         for warning in warnings {

@@ -182,6 +182,16 @@ fn what_the_storage_cannot_give_is_refused_before_anything_is_made() {
     assert_eq!(outcome.code, Some(1));
     assert!(outcome.stderr.contains("delegate_dataset"), "{}", outcome.stderr);
     assert_no_trace(&node, &before);
+    // Where the kernel has no VLAN filtering, a VLAN is refused in the same way; where it has, it is given.
+    let mut payload = node.payload(5);
+    payload["nics"][0]["vlan_id"] = 5.into();
+    let outcome = node.run_with("vmadm", &["create"], &payload.to_string(), &[]);
+    if outcome.code == Some(0) {
+        node.vmadm(&["delete", outcome.last_error().rsplit(' ').next().unwrap()]).ok();
+    } else {
+        assert!(outcome.stderr.to_lowercase().contains("vlan"), "{}", outcome.stderr);
+    }
+    assert_no_trace(&node, &before);
 }
 
 /// instances case 69
