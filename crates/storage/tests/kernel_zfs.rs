@@ -139,7 +139,7 @@ fn a_quota_bites_and_can_be_changed() {
     let refused = (0..6).any(|number| {
         let file = storage.root(instance).join(format!("big{number}"));
         let refused = fs::write(&file, &noise).is_err_and(|error| error.raw_os_error() == Some(nix::libc::EDQUOT));
-        run("sync", &["-f", file.to_str().unwrap()]);
+        run("sync", &["-f", storage.root(instance).to_str().unwrap()]);
         refused
     });
     assert!(refused, "24 MiB went into a quota of 4 MiB");
