@@ -1,4 +1,4 @@
-//! Output in the forms of OpenZFS 2.1 to 2.3, written from the documented columns; a compute node's own output is the next proof.
+//! Output in the forms of OpenZFS 2.1 to 2.3, written from the documented columns.
 
 use super::*;
 
@@ -98,4 +98,30 @@ fn the_status_of_a_pool_is_read_with_its_continuation_lines() {
     assert!(health.scan.unwrap().ends_with("6.74% done, 00:02:18 to go"));
     assert_eq!(health.action.as_deref(), Some("Replace the device using 'zpool replace'."));
     assert!(parse_pool_status("no pools available\n").is_err());
+}
+
+/// Recorded on a booted compute node: OpenZFS 2.3.9, one image, one instance.
+const RECORDED_LIST: &str = "zones\tfilesystem\t57798656\t24386605056\t114688\t0\t-\tyes\t/zones\tlz4\t131072\t1795393433\t-\n\
+zones/35cddf34-f014-4f3e-9fe4-5cac7e52f3f6\tfilesystem\t90112\t1073651712\t1609728\t1073741824\tzones/b5b0c0de-7e57-4bb0-8000-000000000001@final\tyes\t/zones/35cddf34-f014-4f3e-9fe4-5cac7e52f3f6\tlz4\t131072\t1795394670\t-\n\
+zones/b5b0c0de-7e57-4bb0-8000-000000000001\tfilesystem\t1585152\t24386605056\t1585152\t0\t-\tno\t/zones/b5b0c0de-7e57-4bb0-8000-000000000001\tlz4\t131072\t1795394396\t-\n\
+zones/config\tfilesystem\t98304\t24386605056\t98304\t0\t-\tyes\t/zones/config\toff\t131072\t1795393434\t-\n\
+zones/cores\tfilesystem\t196608\t24386605056\t98304\t0\t-\tno\tnone\tlz4\t131072\t1795393434\t-\n";
+const RECORDED_SNAPSHOTS: &str = "zones/35cddf34-f014-4f3e-9fe4-5cac7e52f3f6@install\t0\t1585152\t1795394670\t0\t5527522228111009132\n\
+zones/b5b0c0de-7e57-4bb0-8000-000000000001@final\t0\t1585152\t1795394398\t0\t9982249214136982856\n";
+const RECORDED_POOLS: &str = "zones\t25232932864\t57810944\t25175121920\tONLINE\t13140638512365434337\n";
+const RECORDED_STATUS: &str = "  pool: zones\n state: ONLINE\nconfig:\n\n\tNAME            STATE     READ WRITE CKSUM\n\
+\tzones           ONLINE       0     0     0\n\t  virtio-zones  ONLINE       0     0     0\n\nerrors: No known data errors\n";
+
+#[test]
+fn a_compute_nodes_own_output_is_read() {
+    let all = parse_datasets(RECORDED_LIST).unwrap();
+    assert_eq!((all.len(), all[1].quota, all[1].used, all[1].creation), (5, Some(1 << 30), 90_112, 1_795_394_670));
+    assert_eq!(all[1].origin.as_ref().unwrap().to_string(), "zones/b5b0c0de-7e57-4bb0-8000-000000000001@final");
+    assert_eq!((all[2].mounted, all[2].quota, all[4].mountpoint.as_deref()), (false, None, None));
+    let snapshots = parse_snapshots(RECORDED_SNAPSHOTS).unwrap();
+    assert_eq!(snapshots.iter().map(|one| one.name.name()).collect::<Vec<_>>(), ["install", "final"]);
+    let pools = parse_pools(RECORDED_POOLS).unwrap();
+    assert_eq!((pools[0].size, pools[0].health.as_str()), (25_232_932_864, "ONLINE"));
+    let health = parse_pool_status(RECORDED_STATUS).unwrap();
+    assert_eq!((health.state.as_str(), health.errors.as_deref()), ("ONLINE", Some("No known data errors")));
 }
