@@ -116,7 +116,10 @@ impl Bed {
             devices: STANDARD_DEVICES.to_vec(),
             mounts: Vec::new(),
             seccomp_profile: None,
-            apparmor_profile: None,
+            // Where AppArmor runs, liblxc would take a profile of its own, which a node does not load.
+            apparmor_profile: fs::read_to_string("/sys/module/apparmor/parameters/enabled")
+                .is_ok_and(|text| text.starts_with('Y'))
+                .then(|| "unconfined".to_owned()),
             cap_drop: Vec::new(),
             prlimits: Vec::new(),
             console: ConsoleLog { file: runtime.join("console.log"), size: 65_536 },
