@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use triton_files::{FileError, Layout, read_json, write_json};
+use triton_files::{FileError, Layout, read_json, write_json_volatile};
 use triton_types::{InstanceUuid, ProcessRef};
 
 /// `boot.json`: what the current boot was made with.
@@ -59,7 +59,7 @@ impl Records {
     /// Begins a boot: the last one's end is forgotten.
     pub fn begin(&self, record: &BootRecord) -> Result<(), FileError> {
         triton_files::remove_if_present(&self.end_path())?;
-        write_json(&self.directory.join("boot.json"), record, 0o600)
+        write_json_volatile(&self.directory.join("boot.json"), record, 0o600)
     }
 
     fn end_path(&self) -> PathBuf {
@@ -73,6 +73,6 @@ impl Records {
 
     /// Records the end of the current boot.
     pub fn set_end(&self, record: &EndRecord) -> Result<(), FileError> {
-        write_json(&self.end_path(), record, 0o600)
+        write_json_volatile(&self.end_path(), record, 0o600)
     }
 }

@@ -46,11 +46,27 @@ fn temporary_name(path: &Path) -> Option<PathBuf> {
 /// # Errors
 /// Names the path and the reason; the old content is then still there.
 pub fn write_atomic(path: &Path, bytes: &[u8], mode: u32) -> Result<(), FileError> {
+    replace(path, bytes, mode, true)
+}
+
+/// As [`write_atomic`] for what need not survive a power cut, such as all below `/run`: whole for every reader and after any
+/// kill, without waiting for the disk.
+///
+/// # Errors
+/// As [`write_atomic`].
+pub fn write_volatile(path: &Path, bytes: &[u8], mode: u32) -> Result<(), FileError> {
+    replace(path, bytes, mode, false)
+}
+
+fn replace(path: &Path, bytes: &[u8], mode: u32, durable: bool) -> Result<(), FileError> {
     let error = |source| FileError::new("replace", path, source);
     let temporary = temporary_name(path).ok_or_else(|| error(io::ErrorKind::InvalidInput.into()))?;
     let attempt = || {
         let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&temporary)?;
         file.write_all(bytes)?;
+        if !durable {
+            return fs::rename(&temporary, path);
+        }
         file.sync_all()?;
         fs::rename(&temporary, path)?;
         sync_parent(path)
@@ -74,9 +90,21 @@ fn sync_parent(path: &Path) -> io::Result<()> {
 /// # Errors
 /// As [`write_atomic`].
 pub fn write_json<T: Serialize + ?Sized>(path: &Path, value: &T, mode: u32) -> Result<(), FileError> {
+    write_atomic(path, &json_text(path, value)?, mode)
+}
+
+/// [`write_volatile`] of `value` as JSON.
+///
+/// # Errors
+/// As [`write_atomic`].
+pub fn write_json_volatile<T: Serialize + ?Sized>(path: &Path, value: &T, mode: u32) -> Result<(), FileError> {
+    write_volatile(path, &json_text(path, value)?, mode)
+}
+
+fn json_text<T: Serialize + ?Sized>(path: &Path, value: &T) -> Result<Vec<u8>, FileError> {
     let mut bytes = serde_json::to_vec_pretty(value).map_err(|e| FileError::new("serialise", path, e.into()))?;
     bytes.push(b'\n');
-    write_atomic(path, &bytes, mode)
+    Ok(bytes)
 }
 
 /// The content of `path`, or `None` if there is no such file.

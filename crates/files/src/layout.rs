@@ -134,12 +134,13 @@ impl Layout {
             (self.at("/var/log/cn-agent/logs"), 0o755),
             (self.config(), 0o755),
         ];
+        let make = |directory: &Path, mode| {
+            fs::DirBuilder::new().recursive(true).mode(mode).create(directory).map_err(|e| FileError::new("create directory", directory, e))
+        };
         for (directory, mode) in directories {
-            fs::DirBuilder::new()
-                .recursive(true)
-                .mode(mode)
-                .create(&directory)
-                .map_err(|e| FileError::new("create directory", &directory, e))?;
+            // Only the directory itself is closed, not those above it.
+            directory.parent().map_or(Ok(()), |parent| make(parent, 0o755))?;
+            make(&directory, mode)?;
         }
         if !self.marker().exists() {
             crate::write_atomic(&self.marker(), b"instances of this compute node are described below this directory\n", 0o644)?;

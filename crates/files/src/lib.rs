@@ -9,7 +9,10 @@ mod lock;
 mod safe_root;
 pub mod steps;
 
-pub use atomic::{FileError, read_bounded, read_json, read_optional, remove_if_present, sweep_temporaries, write_atomic, write_json};
+pub use atomic::{
+    FileError, read_bounded, read_json, read_optional, remove_if_present, sweep_temporaries, write_atomic, write_json, write_json_volatile,
+    write_volatile,
+};
 pub use layout::{Identity, Layout};
 pub use lock::{Holder, Lock, LockError};
 pub use safe_root::{SafeRoot, SafeRootError};

@@ -10,7 +10,7 @@ use std::{
 };
 
 use triton_cgroup::{CgroupLayout, Cgroups};
-use triton_files::{FileError, Identity, Layout, write_atomic, write_json};
+use triton_files::{FileError, Identity, Layout, write_json_volatile, write_volatile};
 use triton_nictag::NicTags;
 use triton_types::{InstanceUuid, VmConfig};
 
@@ -57,7 +57,7 @@ impl BootFiles {
 }
 
 /// Renders the files for the next boot. A config that differs from the last one replaces it only after the real liblxc
-/// has loaded it (ruling 47).
+/// has loaded it (ruling 47). They are derived and lie below `/run`: nothing waits for the disk.
 ///
 /// # Errors
 /// NIC tags that are missing, values that no config can hold, liblxc's reason for refusing it. The old files are then still there.
@@ -76,11 +76,14 @@ pub fn prepare(layout: &Layout, uuid: InstanceUuid) -> Result<BootFiles, Instanc
     let text = triton_lxc::render(&spec).map_err(InstanceError::step("render the config of", uuid))?;
     if fs::read(&files.config).ok().as_deref() != Some(text.as_bytes()) {
         let candidate = runtime.join("lxc.conf.candidate");
-        write_atomic(&candidate, text.as_bytes(), 0o600)?;
-        check(&candidate).map_err(|reason| InstanceError::Step { action: "load the config of", uuid, source: reason.into() })?;
+        write_volatile(&candidate, text.as_bytes(), 0o600)?;
+        // Without an old one there is nothing to spare: the boot itself loads it first, and says why it is refused.
+        if files.config.exists() {
+            check(&candidate).map_err(|reason| InstanceError::Step { action: "load the config of", uuid, source: reason.into() })?;
+        }
         fs::rename(&candidate, &files.config).map_err(|e| FileError::new("replace", &files.config, e))?;
     }
-    write_json(&files.network, &plan, 0o600)?;
+    write_json_volatile(&files.network, &plan, 0o600)?;
     Ok(files)
 }
 

@@ -107,7 +107,7 @@ fn unit_environment(mission: Mission) -> String {
 fn launch_unit(layout: &Layout, uuid: InstanceUuid, mission: Mission, patience: Duration) -> Result<(), String> {
     let unit = format!("triton-instance@{uuid}.service");
     let environment = layout.runtime(uuid).join("unit.env");
-    triton_files::write_atomic(&environment, unit_environment(mission).as_bytes(), 0o600).map_err(|e| e.to_string())?;
+    triton_files::write_volatile(&environment, unit_environment(mission).as_bytes(), 0o600).map_err(|e| e.to_string())?;
     let seconds = patience.as_secs().max(1).to_string();
     let output = Command::new("timeout")
         .args([&seconds, "systemctl", "restart", &unit])

@@ -6,7 +6,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use serde::Deserialize;
-use triton_files::{FileError, Layout, Lock, LockError, read_json, remove_if_present, write_json};
+use triton_files::{FileError, Layout, Lock, LockError, read_json, remove_if_present, write_json_volatile};
 use triton_types::{InstanceUuid, RunState, Timestamp};
 
 /// How long a writer waits for another one; writes take milliseconds.
@@ -93,7 +93,8 @@ impl RunStates {
         state.format = RunState::FORMAT;
         state.generation += 1;
         state.updated = Timestamp::now();
-        write_json(&self.layout.run_state(uuid), &state, 0o644)?;
+        // Below /run, which a power cut empties anyway (ruling 43).
+        write_json_volatile(&self.layout.run_state(uuid), &state, 0o644)?;
         Ok(state)
     }
 

@@ -10,7 +10,7 @@ use triton_e2e::{IMAGE_UUID, Node};
 
 fn run(node: &Node, program: &str, args: &[&str]) {
     let pin = node.layout().namespaces().join("net");
-    let status = Command::new("nsenter")
+    let status = Command::new("/usr/bin/nsenter")
         .arg(format!("--net={}", pin.display()))
         .arg(program)
         .args(args)
@@ -23,7 +23,7 @@ fn run(node: &Node, program: &str, args: &[&str]) {
 
 /// Copies the image, starts a container of it, gives it a link, and returns how long that took; then removes all.
 pub fn create_and_start(node: &Node) -> Duration {
-    let directory = node.layout().at("/var/tmp/by-hand");
+    let directory = node.layout().at("/by-hand");
     let root = directory.join("root");
     let image = node.layout().at("/zones").join(IMAGE_UUID).join("root");
     let config = directory.join("config");
