@@ -162,8 +162,11 @@ impl<'a> Headnode<'a> {
     pub fn await_running(&self) {
         let server = self.server();
         until("the node is registered and running", || {
-            reachable(self.node, Self::CNAPI)
-                && http(self.node, Self::CNAPI, "GET", &format!("/servers/{server}"), None).body.contains("\"running\"")
+            reachable(self.node, Self::CNAPI) && {
+                // A heartbeat makes it `running`, only the first status makes it a place for instances.
+                let record = http(self.node, Self::CNAPI, "GET", &format!("/servers/{server}"), None).body;
+                record.contains("\"running\"") && record.contains("\"memory_available_bytes\"")
+            }
         });
         until("cn-agent takes tasks", || reachable(self.node, Self::AGENT) && self.task("nop", &json!({})).status == 200);
     }

@@ -99,6 +99,10 @@ fn a_store_that_is_not_there_is_an_error_and_not_an_empty_list() {
     assert_eq!((outcome.code, outcome.stdout.as_str()), (Some(1), ""));
     assert!(outcome.stderr.contains("not there"), "{}", outcome.stderr);
     node.layout().prepare().unwrap();
+    if node.is_machine() {
+        // A mounted pool cannot be renamed: tests of storage export one.
+        return;
+    }
     std::fs::rename(node.layout().at("/zones"), node.layout().at("/zones-gone")).unwrap();
     let outcome = node.vmadm(&["list"]);
     assert_eq!((outcome.code, outcome.stdout.as_str()), (Some(1), ""), "{}", outcome.stderr);

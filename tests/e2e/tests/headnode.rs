@@ -140,7 +140,7 @@ fn a_creation_during_which_cn_agent_is_killed_can_be_destroyed() {
     for step in steps {
         headnode.kill_agent();
         headnode.start_agent(&[("TRITON_STEP_KILL", step)]);
-        until("cn-agent has taken the task and died", || {
+        until(&format!("cn-agent has taken the task and died at {step}"), || {
             // The task is lost with its agent: the connection ends without an answer.
             let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| headnode.task("machine_create", &payload)));
             headnode.agent_ended()
