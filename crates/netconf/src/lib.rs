@@ -1,7 +1,7 @@
 //! The network of the host: from `networking.json` to the files that systemd-networkd reads.
 //!
 //! Pure. [`Networking::parse`] reads what the headnode wrote, leniently: what is wrong is named in a [`Problem`] and left
-//! out, the rest goes on. [`plan()`] decides on links and addresses, [`render`] writes them as text. Called by
+//! out, the rest goes on. [`plan()`] decides on links and addresses, [`render()`] writes them as text. Called by
 //! `triton-netconf` in the initramfs and after boot, and by `nictag`, which takes the names of bridges from here: both make
 //! the same ones.
 //!
