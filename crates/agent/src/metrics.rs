@@ -93,6 +93,25 @@ pub fn fetch_status(layout: &Layout, agent: &str) -> io::Result<Value> {
     serde_json::from_str(&body).map_err(io::Error::from)
 }
 
+/// Asks the running agent and prints its answer, as lines or as JSON: an agent's `status` verb.
+///
+/// # Errors
+/// As [`fetch_status`], or when the output cannot be written.
+pub fn print_status(layout: &Layout, agent: &str, json: bool, out: &mut impl Write) -> io::Result<()> {
+    let status = fetch_status(layout, agent)?;
+    if json {
+        return writeln!(out, "{status:#}");
+    }
+    for (key, value) in status.as_object().into_iter().flatten() {
+        let text = match value {
+            Value::String(text) => text.clone(),
+            other => other.to_string(),
+        };
+        writeln!(out, "{key:<18} {text}")?;
+    }
+    Ok(())
+}
+
 /// A document of the running agent's socket, at most 1 MiB.
 ///
 /// # Errors
