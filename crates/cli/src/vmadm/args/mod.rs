@@ -1,0 +1,82 @@
+//! The command line of vmadm (instances.md section 4).
+
+mod power;
+mod query;
+mod rewrite;
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
+use triton_agent::CommonArgs;
+use triton_types::InstanceUuid;
+
+pub use power::{Kill, Reboot, Stop};
+pub use query::{Info, List, Lookup, Validate};
+pub use rewrite::{rewrite, wants_help};
+
+/// Manage the instances of this compute node.
+///
+/// Data goes to standard output; everything said to people, success included, goes to standard error.
+/// Exit status: 0 success, 1 the operation failed, 2 the command line is wrong.
+#[derive(Debug, Parser)]
+#[command(name = "vmadm", version, disable_help_subcommand = true, infer_subcommands = false, subcommand_required = true)]
+pub struct VmadmArgs {
+    #[command(flatten)]
+    pub common: CommonArgs,
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Create an instance from a JSON payload, and start it unless autoboot is false
+    Create(Input),
+    /// Stop an instance and destroy everything that belongs to it
+    #[command(visible_alias = "destroy")]
+    Delete(Target),
+    /// Start a stopped instance; it will also start when the machine boots
+    #[command(visible_alias = "boot")]
+    Start(Target),
+    /// Stop an instance; it will not start when the machine boots
+    #[command(visible_alias = "halt")]
+    Stop(Stop),
+    /// Reboot a running instance with its current configuration
+    Reboot(Reboot),
+    /// Send a signal to the instance's init
+    Kill(Kill),
+    /// Print an instance as JSON
+    #[command(visible_alias = "json")]
+    Get(Target),
+    /// Print a table of instances, or chosen fields of them
+    List(List),
+    /// Print the uuids, or the JSON, of instances that match
+    Lookup(Lookup),
+    /// Print what the kernel knows of a running instance as JSON
+    Info(Info),
+    /// Check a payload without changing anything
+    Validate(Validate),
+    /// Attach this terminal to the instance's console; Ctrl-] leaves
+    Console(Target),
+    /// Print a completion script for a shell
+    Completion {
+        /// The shell
+        shell: Shell,
+    },
+}
+
+/// Where a payload comes from.
+#[derive(Debug, Args)]
+pub struct Input {
+    /// Read the payload from FILE instead of standard input (`-`)
+    #[arg(short = 'f', long = "file", value_name = "FILE")]
+    pub file: Option<PathBuf>,
+}
+
+/// One instance.
+#[derive(Debug, Args)]
+pub struct Target {
+    /// The instance's uuid
+    pub uuid: InstanceUuid,
+}
