@@ -30,7 +30,7 @@ const LAYERS: &[Layer] = &[
     Layer {
         name: "drivers",
         within: Within::Apart,
-        packages: &["triton-files", "triton-process", "triton-cgroup", "triton-link", "triton-lxc", "triton-zfs"],
+        packages: &["triton-files", "triton-process", "triton-cgroup", "triton-link", "triton-nft", "triton-lxc", "triton-zfs"],
     },
     Layer { name: "running and talking", within: Within::Together, packages: &["triton-agent", "triton-headnode"] },
     Layer {

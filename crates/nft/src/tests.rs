@@ -1,0 +1,186 @@
+//! On the real kernel, each test in a network namespace of its own; `nft` is the judge.
+
+use std::{net::Ipv4Addr, process::Command, thread, time::Duration};
+
+use nix::sched::{CloneFlags, unshare};
+
+use crate::*;
+
+const TABLE: &str = "t_test";
+
+/// Runs `test` in a new network namespace, which ends with it.
+fn kernel(test: impl FnOnce(&mut Nft) + Send + 'static) {
+    let run = move || {
+        unshare(CloneFlags::CLONE_NEWNET).unwrap();
+        test(&mut Nft::open().unwrap());
+    };
+    if let Err(panic) = thread::spawn(run).join() {
+        std::panic::resume_unwind(panic);
+    }
+}
+
+fn nft(arguments: &str) -> String {
+    let output = Command::new("nft").args(arguments.split(' ')).output().unwrap();
+    assert!(output.status.success(), "nft {arguments}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap().split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+fn new() -> Batch {
+    Batch::new(Family::Bridge, TABLE).without_table().table_is_there()
+}
+
+const HOOK: ChainHook = ChainHook { hook: Hook::Prerouting, priority: -350, accept: true };
+
+#[test]
+fn kernel_what_is_written_reads_as_nft_would_write_it() {
+    kernel(|socket| {
+        let pairs = SetSpec::new("pairs", &[DataType::Interface, DataType::Mac]);
+        let nets = SetSpec::new("nets", &[DataType::Interface, DataType::Ipv4]).intervals();
+        let ports = SetSpec::new("who", &[DataType::Interface]).counters();
+        let map = SetSpec::new("todo", &[DataType::Interface]).verdicts();
+        let name = Key::name("vt0");
+        let batch = new()
+            .set(&pairs)
+            .set(&nets)
+            .set(&ports)
+            .set(&map)
+            .chain("other")
+            .base_chain("first", HOOK)
+            .elements("pairs", &[Element::new(name.clone().and(&[2, 0, 0, 0, 0, 1]))])
+            .elements("nets", &[Element::range(name.clone().and(&[10, 0, 0, 0]), name.clone().and(&[10, 0, 255, 255]))])
+            .elements("who", &[Element::new(name.clone()).counted()])
+            .elements("todo", &[Element::new(name).verdict(Verdict::Jump("other".to_owned()))])
+            .rule("first", &Rule::new().input_begins("vt").input_with(Payload::Link(6, 6), Lookup::NotIn, "pairs").count().drop())
+            .rule("first", &Rule::new().protocol(17).bytes(Payload::Transport(2, 2), Compare::Equal, &[0, 53]).accept())
+            .rule("first", &Rule::new().input(Lookup::Verdict, "todo"))
+            .rule("other", &Rule::new().input_with(Payload::Network(12, 4), Lookup::In, "nets").back());
+        socket.commit(batch).unwrap();
+        let text = nft("list ruleset");
+        for expected in [
+            "type ifname . ether_addr",
+            r#"elements = { "vt0" . 02:00:00:00:00:01 }"#,
+            r#""vt0" . 10.0.0.0/16"#,
+            r#""vt0" counter packets 0 bytes 0"#,
+            r#""vt0" : jump other"#,
+            "type filter hook prerouting priority -350; policy accept;",
+            r#"iifname "vt*" iifname . ether saddr != @pairs counter packets 0 bytes 0 drop"#,
+            "iifname vmap @todo",
+            "@nets return",
+        ] {
+            assert!(text.contains(expected), "{expected}\n{text}");
+        }
+    });
+}
+
+#[test]
+fn kernel_a_change_is_made_whole_or_not_at_all_and_the_error_names_the_message() {
+    kernel(|socket| {
+        socket.commit(new().chain("kept")).unwrap();
+        let error = socket.commit(new().chain("new").rule("absent", &Rule::new().drop())).unwrap_err();
+        assert!(error.is_missing() && error.to_string().contains("add a rule to absent"), "{error}");
+        let text = nft("list ruleset");
+        assert!(text.contains("chain kept") && !text.contains("chain new"), "{text}");
+    });
+}
+
+#[test]
+fn kernel_elements_are_added_and_removed_whether_they_are_there_or_not_and_read_back() {
+    kernel(|socket| {
+        let set = SetSpec::new("s", &[DataType::Interface, DataType::Ipv4]).intervals();
+        let key = |last: u8| Key::name("vt1").and_address(Ipv4Addr::new(10, 0, 0, last).into());
+        let element = |last| Element::range(key(last), key(last));
+        socket.commit(new().set(&set).elements("s", &[element(1), element(2)])).unwrap();
+        let change = || Batch::new(Family::Bridge, TABLE);
+        socket.commit(change().elements("s", &[element(2), element(3)])).unwrap();
+        socket.commit(change().without_elements("s", &[element(1), element(9)])).unwrap();
+        let mut stored = socket.elements(Family::Bridge, TABLE, "s").unwrap();
+        stored.sort_by(|a, b| a.key.cmp(&b.key));
+        let keys: Vec<_> = stored.iter().map(|stored| (stored.key.clone(), stored.last.clone())).collect();
+        assert_eq!(keys, [2, 3].map(|last| (key(last), Some(key(last)))));
+        assert!(stored[0].key.begins_with_name("vt1") && !stored[0].key.begins_with_name("vt"));
+        assert_eq!(stored[0].key.after_name(), [10, 0, 0, 2]);
+        let all: Vec<_> = stored.iter().map(Stored::element).collect();
+        socket.commit(change().remove_elements("s", &all)).unwrap();
+        assert!(socket.elements(Family::Bridge, TABLE, "s").unwrap().is_empty());
+        assert!(socket.elements(Family::Bridge, TABLE, "absent").unwrap_err().is_missing());
+    });
+}
+
+#[test]
+fn kernel_elements_with_a_time_end_and_counters_are_read() {
+    kernel(|socket| {
+        let timed = SetSpec::new("timed", &[DataType::Interface]).timeouts();
+        let counted = SetSpec::new("counted", &[DataType::Interface]).counters();
+        let batch = new()
+            .set(&timed)
+            .set(&counted)
+            .elements(
+                "timed",
+                &[
+                    Element::new(Key::name("a")).timeout(Duration::from_secs(60)),
+                    Element::new(Key::name("b")).timeout(Duration::from_millis(1)),
+                ],
+            )
+            .elements("counted", &[Element::new(Key::name("a")).counted()]);
+        socket.commit(batch).unwrap();
+        let mut left = Vec::new();
+        for _ in 0..1000 {
+            left = socket.elements(Family::Bridge, TABLE, "timed").unwrap();
+            if left.len() == 1 {
+                break;
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+        assert_eq!(left.len(), 1);
+        assert!(left[0].left.is_some_and(|left| left <= Duration::from_secs(60) && left > Duration::from_secs(1)), "{left:?}");
+        let counted = socket.elements(Family::Bridge, TABLE, "counted").unwrap();
+        assert_eq!(counted[0].counter, Some(Counter::default()));
+    });
+}
+
+#[test]
+fn kernel_a_change_for_an_older_generation_is_refused() {
+    kernel(|socket| {
+        socket.commit(new()).unwrap();
+        let generation = socket.generation().unwrap();
+        socket.commit_if(Batch::new(Family::Bridge, TABLE).chain("a"), Some(generation)).unwrap();
+        let error = socket.commit_if(Batch::new(Family::Bridge, TABLE).chain("b"), Some(generation)).unwrap_err();
+        assert!(matches!(error, NftError::Changed), "{error}");
+        assert!(!nft("list ruleset").contains("chain b"));
+        assert!(socket.has_table(Family::Bridge, TABLE).unwrap());
+        assert!(!socket.has_table(Family::Inet, TABLE).unwrap());
+    });
+}
+
+#[test]
+fn kernel_a_flush_by_somebody_else_is_noticed() {
+    kernel(|socket| {
+        socket.commit(new()).unwrap();
+        let mut events = Events::open().unwrap();
+        assert_eq!(events.wait(Duration::from_millis(1)).unwrap(), []);
+        nft("flush ruleset");
+        let changes = events.wait(Duration::from_secs(20)).unwrap();
+        assert_eq!(changes[0], Change::Table(TABLE.to_owned()));
+        assert!(matches!(changes[1], Change::End { pid } if pid != std::process::id()));
+        assert!(!socket.has_table(Family::Bridge, TABLE).unwrap());
+    });
+}
+
+#[test]
+fn kernel_a_large_set_is_loaded_in_one_change() {
+    kernel(|socket| {
+        let set = SetSpec::new("s", &[DataType::Interface, DataType::Ipv4]);
+        let elements: Vec<_> = (0..20_000u32).map(|n| Element::new(Key::name(&format!("vt{n:05}")).and(&n.to_be_bytes()))).collect();
+        socket.commit(new().set(&set).elements("s", &elements)).unwrap();
+        assert_eq!(socket.elements(Family::Bridge, TABLE, "s").unwrap().len(), 20_000);
+        socket.commit(Batch::new(Family::Bridge, TABLE).without_table()).unwrap();
+        assert_eq!(nft("list ruleset"), "");
+    });
+}
+
+#[test]
+fn names_are_filled_up_and_cut_to_what_an_interface_can_have() {
+    assert_eq!(&name_bytes("vt0")[..4], b"vt0\0");
+    assert_eq!(name_bytes("0123456789abcdefgh"), *b"0123456789abcde\0");
+    assert_eq!(Key::raw(&[1]).and(&[2, 3]).bytes(), [1, 2, 3, 0]);
+}
