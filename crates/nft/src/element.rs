@@ -76,6 +76,16 @@ impl Element {
         Self { last: Some(last), ..Self::new(first) }
     }
 
+    /// The key, or the first of the range.
+    pub fn first(&self) -> &Key {
+        &self.key
+    }
+
+    /// The last of the range.
+    pub fn last(&self) -> Option<&Key> {
+        self.last.as_ref()
+    }
+
     /// With a verdict, for a map.
     #[must_use]
     pub fn verdict(mut self, verdict: Verdict) -> Self {

@@ -10,6 +10,7 @@ use crate::{
 
 const SUBSYSTEM: u16 = 10 << 8;
 const GET_TABLE: u16 = 1;
+const GET_CHAIN: u16 = 4;
 const NEW_ELEMENT: u16 = 12;
 const GET_ELEMENT: u16 = 13;
 const NEW_GENERATION: u16 = 15;
@@ -110,8 +111,23 @@ impl Nft {
     /// # Errors
     /// When the kernel does not answer as it should.
     pub fn has_table(&mut self, family: Family, table: &str) -> Result<bool, NftError> {
-        let question = request(GET_TABLE, 0, family.number(), |w| w.text(1, table));
-        match self.ask(&question, "look for a table", |_, _| Ok(())) {
+        self.has(&request(GET_TABLE, 0, family.number(), |w| w.text(1, table)), "look for a table")
+    }
+
+    /// True if the table and this chain of it are there.
+    ///
+    /// # Errors
+    /// When the kernel does not answer as it should.
+    pub fn has_chain(&mut self, family: Family, table: &str, chain: &str) -> Result<bool, NftError> {
+        let question = request(GET_CHAIN, 0, family.number(), |w| {
+            w.text(1, table);
+            w.text(3, chain);
+        });
+        self.has(&question, "look for a chain")
+    }
+
+    fn has(&mut self, question: &[u8], what: &str) -> Result<bool, NftError> {
+        match self.ask(question, what, |_, _| Ok(())) {
             Ok(()) => Ok(true),
             Err(error) if error.is_missing() => Ok(false),
             Err(error) => Err(error),

@@ -36,7 +36,7 @@ const LAYERS: &[Layer] = &[
     Layer {
         name: "model",
         within: Within::Together,
-        packages: &["triton-nictag", "triton-storage", "triton-sysinfo", "triton-image", "triton-instance"],
+        packages: &["triton-guard", "triton-nictag", "triton-storage", "triton-sysinfo", "triton-image", "triton-instance"],
     },
     Layer { name: "programs", within: Within::Apart, packages: &["triton-cli", "cn-agent", "vm-agent", "instance-monitor"] },
     Layer { name: "judges and tools", within: Within::Together, packages: &["headnode-standin", "triton-e2e", "triton-bench", "xtask"] },

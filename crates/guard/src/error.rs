@@ -1,0 +1,18 @@
+//! Why the guard could not be changed.
+
+use triton_files::LockError;
+use triton_nft::NftError;
+
+/// A change of the guard that was not made; what was there before is still there.
+#[derive(Debug, thiserror::Error)]
+pub enum GuardError {
+    /// The kernel did not take it.
+    #[error("could not change the guard of guests' NICs")]
+    Rules(#[from] NftError),
+    /// Somebody else is changing it, and goes on for too long.
+    #[error("could not lock the guard of guests' NICs")]
+    Lock(#[from] LockError),
+    /// What all NICs may do is not known, and the table must be made anew.
+    #[error("the guard is not there, and what it should be is not known: {0}")]
+    Unknown(String),
+}

@@ -1,0 +1,24 @@
+//! The guard: what a guest may send, held at the host's end of its link, out of the guest's reach (net-agent.md part C).
+//!
+//! Owns the table `triton_guard` of the bridge family (docs/nftables.md) and nothing else. Called by `instance` before a NIC goes up,
+//! after it is gone and when its protection changes, and by net-agent, which restores the table when somebody else emptied it and adds
+//! the addresses that guests were given by DHCP and router advertisements. One transaction for each change, under a lock.
+//!
+//! Rules are few and the same on every node; sets keyed by the name of the host's link say what each NIC may do (ruling 14). A link
+//! whose name begins as a guest's and that is in no set may send nothing (ruling 18).
+
+mod counters;
+mod elements;
+mod error;
+mod owner;
+mod protection;
+mod table;
+
+pub use counters::Drops;
+pub use error::GuardError;
+pub use owner::Guard;
+pub use protection::Protection;
+pub use table::TABLE;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,218 @@
+//! Changing the table: one transaction for each change, under the table's lock (ruling 13).
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    path::PathBuf,
+    time::Duration,
+};
+
+use triton_files::{Layout, Lock};
+use triton_nft::{Batch, Element, Family, Key, Nft, NftError};
+
+use crate::{
+    Drops, GuardError, Protection,
+    elements::{all_link_sets, derived, link, of_link},
+    table::{Reason, TABLE, VERSION, build, pairs},
+};
+
+/// How long a change waits for another; each takes milliseconds.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// How often a change is tried anew because somebody emptied the table meanwhile.
+const TRIES: usize = 5;
+
+/// The guard of the network namespace in which it was opened.
+#[derive(Debug)]
+pub struct Guard {
+    nft: Nft,
+    lock: PathBuf,
+}
+
+impl Guard {
+    /// Opens the guard of the calling thread's network namespace. Nothing is changed.
+    ///
+    /// # Errors
+    /// Without the right to change rules, or on a kernel without nf_tables.
+    pub fn open(layout: &Layout) -> Result<Self, GuardError> {
+        Ok(Self { nft: Nft::open()?, lock: layout.at("/run/triton/guard.lock") })
+    }
+
+    /// True if the table is there with the rules of this version: it may have been removed by somebody.
+    ///
+    /// # Errors
+    /// When the kernel does not answer.
+    pub fn is_there(&mut self) -> Result<bool, GuardError> {
+        Ok(self.nft.has_chain(Family::Bridge, TABLE, VERSION)?)
+    }
+
+    /// Makes the table anew, in one transaction, with exactly these NICs. Addresses that were learned are kept.
+    ///
+    /// # Errors
+    /// What was there is then still there.
+    pub fn restore(&mut self, all: &[Protection]) -> Result<(), GuardError> {
+        let _lock = Lock::take(&self.lock, "restore the guard", PATIENCE)?;
+        self.rebuild(all)
+    }
+
+    /// Guards these NICs, in one transaction: new ones as well as those whose protection changed. Others stay as they are. Without a table,
+    /// or with that of another version, the table is made with `all` NICs of the node and these.
+    ///
+    /// # Errors
+    /// What was there is then still there.
+    pub fn protect(&mut self, these: &[Protection], all: impl FnOnce() -> Result<Vec<Protection>, String>) -> Result<(), GuardError> {
+        let _lock = Lock::take(&self.lock, "guard NICs", PATIENCE)?;
+        let mut all = Some(all);
+        for _ in 0..TRIES {
+            if self.is_there()? {
+                match self.change(these) {
+                    Err(GuardError::Rules(error)) if error.is_missing() => continue,
+                    result => return result,
+                }
+            }
+            // `all` is asked once at most: the loop ends here, whatever comes of it.
+            let Some(all) = all.take() else { break };
+            let mut everyone: BTreeMap<String, Protection> =
+                all().map_err(GuardError::Unknown)?.into_iter().map(|protection| (protection.link.clone(), protection)).collect();
+            everyone.extend(these.iter().map(|protection| (protection.link.clone(), protection.clone())));
+            return self.rebuild(&everyone.into_values().collect::<Vec<_>>());
+        }
+        Err(GuardError::Rules(NftError::Changed))
+    }
+
+    /// Forgets NICs whose links are gone. Without a table there is nothing to forget.
+    ///
+    /// # Errors
+    /// When the kernel refuses; frames of these links are then still judged as before.
+    pub fn forget(&mut self, links: &[String]) -> Result<(), GuardError> {
+        let _lock = Lock::take(&self.lock, "forget NICs", PATIENCE)?;
+        if links.is_empty() || !self.is_there()? {
+            return Ok(());
+        }
+        let mut batch = Batch::new(Family::Bridge, TABLE);
+        let elements: Vec<Element> = links.iter().map(|name| link(name)).collect();
+        for set in all_link_sets() {
+            batch = batch.without_elements(set, &elements);
+        }
+        for set in pairs::DERIVED.into_iter().chain(pairs::LEARNED) {
+            let stored: Vec<Element> = self.stored(set, links)?;
+            batch = batch.remove_elements(set, &stored);
+        }
+        match self.nft.commit(batch) {
+            // Somebody emptied the table: they are forgotten.
+            Err(error) if error.is_missing() => Ok(()),
+            result => Ok(result?),
+        }
+    }
+
+    /// Lets a NIC send from an address that it was given, for so long (ruling 25).
+    ///
+    /// # Errors
+    /// When the table or the kernel does not take it.
+    pub fn learn(&mut self, name: &str, address: IpAddr, lifetime: Duration) -> Result<(), GuardError> {
+        let _lock = Lock::take(&self.lock, "learn an address", PATIENCE)?;
+        let set = learned_set(address);
+        let element = Element::new(Key::name(name).and_address(address));
+        // An address that is there keeps its old time unless it is removed first.
+        let batch = Batch::new(Family::Bridge, TABLE)
+            .without_elements(set, std::slice::from_ref(&element))
+            .elements(set, &[element.timeout(lifetime)]);
+        Ok(self.nft.commit(batch)?)
+    }
+
+    /// Ends what [`Guard::learn`] allowed.
+    ///
+    /// # Errors
+    /// When the table or the kernel does not take it.
+    pub fn unlearn(&mut self, name: &str, address: IpAddr) -> Result<(), GuardError> {
+        let _lock = Lock::take(&self.lock, "unlearn an address", PATIENCE)?;
+        let element = Element::new(Key::name(name).and_address(address));
+        Ok(self.nft.commit(Batch::new(Family::Bridge, TABLE).without_elements(learned_set(address), &[element]))?)
+    }
+
+    /// What was dropped of each link that is guarded, by its name.
+    ///
+    /// # Errors
+    /// When the table is not there.
+    pub fn drops(&mut self) -> Result<BTreeMap<String, Drops>, GuardError> {
+        let mut all: BTreeMap<String, Drops> = BTreeMap::new();
+        for reason in Reason::ALL {
+            for stored in self.nft.elements(Family::Bridge, TABLE, reason.name())? {
+                let name = stored.key.bytes().split(|byte| *byte == 0).next().unwrap_or_default();
+                let name = String::from_utf8_lossy(name).into_owned();
+                all.entry(name).or_default().set(reason, stored.counter.unwrap_or_default());
+            }
+        }
+        Ok(all)
+    }
+
+    /// Elements of these links in one of the sets of pairs.
+    fn stored(&mut self, set: &str, links: &[String]) -> Result<Vec<Element>, NftError> {
+        let stored = self.nft.elements(Family::Bridge, TABLE, set)?;
+        let ours = stored.iter().filter(|stored| links.iter().any(|name| stored.key.begins_with_name(name)));
+        Ok(ours.map(triton_nft::Stored::element).collect())
+    }
+
+    fn change(&mut self, these: &[Protection]) -> Result<(), GuardError> {
+        let links: Vec<String> = these.iter().map(|protection| protection.link.clone()).collect();
+        let mut add: BTreeMap<&'static str, Vec<Element>> = BTreeMap::new();
+        let mut remove: BTreeMap<&'static str, Vec<Element>> = BTreeMap::new();
+        for protection in these {
+            let (present, absent) = of_link(protection);
+            for set in present {
+                add.entry(set).or_default().push(link(&protection.link));
+            }
+            for set in absent {
+                remove.entry(set).or_default().push(link(&protection.link));
+            }
+        }
+        let mut wanted: BTreeMap<&'static str, Vec<Element>> = BTreeMap::new();
+        for (set, element) in these.iter().flat_map(derived) {
+            wanted.entry(set).or_default().push(element);
+        }
+        let mut batch = Batch::new(Family::Bridge, TABLE);
+        for (set, elements) in remove {
+            batch = batch.without_elements(set, &elements);
+        }
+        for set in pairs::DERIVED {
+            let wanted = wanted.remove(set).unwrap_or_default();
+            let stored = self.stored(set, &links)?;
+            let stale: Vec<Element> = stored.iter().filter(|element| !wanted.contains(element)).cloned().collect();
+            let new: Vec<Element> = wanted.into_iter().filter(|element| !stored.contains(element)).collect();
+            batch = batch.remove_elements(set, &stale).elements(set, &new);
+        }
+        for (set, elements) in add {
+            batch = batch.elements(set, &elements);
+        }
+        Ok(self.nft.commit(batch)?)
+    }
+
+    fn rebuild(&mut self, all: &[Protection]) -> Result<(), GuardError> {
+        let mut elements: BTreeMap<&'static str, Vec<Element>> = BTreeMap::new();
+        for protection in all {
+            for set in of_link(protection).0 {
+                elements.entry(set).or_default().push(link(&protection.link));
+            }
+            for (set, element) in derived(protection) {
+                elements.entry(set).or_default().push(element);
+            }
+        }
+        let known: BTreeSet<&str> = all.iter().map(|protection| protection.link.as_str()).collect();
+        for set in pairs::LEARNED {
+            // Without a table, or with one of another kind, nothing was learned.
+            for stored in self.nft.elements(Family::Bridge, TABLE, set).unwrap_or_default() {
+                if let Some(left) = stored.left.filter(|_| known.iter().any(|name| stored.key.begins_with_name(name))) {
+                    elements.entry(set).or_default().push(stored.element().timeout(left));
+                }
+            }
+        }
+        let mut batch = build();
+        for (set, elements) in elements {
+            batch = batch.elements(set, &elements);
+        }
+        Ok(self.nft.commit(batch)?)
+    }
+}
+
+fn learned_set(address: IpAddr) -> &'static str {
+    if address.is_ipv4() { pairs::LEARNED4 } else { pairs::LEARNED6 }
+}
