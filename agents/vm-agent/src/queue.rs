@@ -1,6 +1,6 @@
 //! Which instance is reported next, and when (vm-agent.md section 6, ruling 5). Pure: time is given, nothing is sent.
 //!
-//! One instance is reported by one worker at a time, at most [`Limits::workers`] of them together. A failure concerns either one
+//! One instance is reported by one worker at a time, at most a given number of them together. A failure concerns either one
 //! instance, which then waits by itself, or the service, which makes all of them wait behind one gate.
 
 use std::{

@@ -13,7 +13,7 @@ use triton_nft::{Batch, Element, Family, Key, Nft, NftError};
 use crate::{
     Drops, GuardError, Protection,
     elements::{all_link_sets, derived, link, of_link},
-    table::{Reason, TABLE, VERSION, build, pairs},
+    table::{Reason, TABLE, VERSION, build, links::KNOWN, pairs},
 };
 
 /// How long a change waits for another; each takes milliseconds.
@@ -79,7 +79,7 @@ impl Guard {
         Err(GuardError::Rules(NftError::Changed))
     }
 
-    /// Forgets NICs whose links are gone. Without a table there is nothing to forget.
+    /// Forgets NICs whose links are gone; the table goes with the last one. Without a table there is nothing to forget.
     ///
     /// # Errors
     /// When the kernel refuses; frames of these links are then still judged as before.
@@ -89,6 +89,10 @@ impl Guard {
             return Ok(());
         }
         let mut batch = Batch::new(Family::Bridge, TABLE);
+        let known = self.nft.elements(Family::Bridge, TABLE, KNOWN)?;
+        if known.iter().all(|stored| links.iter().any(|name| stored.key.begins_with_name(name))) {
+            return Ok(self.nft.commit(batch.without_table())?);
+        }
         let elements: Vec<Element> = links.iter().map(|name| link(name)).collect();
         for set in all_link_sets() {
             batch = batch.without_elements(set, &elements);

@@ -9,6 +9,7 @@ mod boot;
 mod create;
 mod delete;
 mod error;
+pub mod guard;
 mod guest_files;
 mod guest_init;
 mod id_ranges;

@@ -85,6 +85,9 @@ pub enum NetworkError {
     /// The plan or the tags could not be read.
     #[error(transparent)]
     File(#[from] FileError),
+    /// The guard of its NICs cannot be put in force: no link goes up without it.
+    #[error("its NICs cannot be guarded: {0}")]
+    Guard(String),
     /// The tags.
     #[error(transparent)]
     NicTags(#[from] triton_nictag::NicTagError),
@@ -187,6 +190,10 @@ fn block_on<T>(future: impl Future<Output = Result<T, NetworkError>>) -> Result<
 /// Names the link, address or route that the kernel refused. What was made by then is removed.
 pub fn attach(layout: &Layout, uuid: InstanceUuid, pid: i32) -> Result<(), NetworkError> {
     let plan = read_plan(layout, uuid)?;
+    // Before any link is there, so that not one frame is sent without it (net-agent case 77).
+    if !plan.links.is_empty() {
+        crate::guard::protect_machine(layout, uuid).map_err(NetworkError::Guard)?;
+    }
     let result = block_on(attach_plan(layout, &plan, pid));
     if result.is_err() {
         let _ = detach(layout, uuid);
@@ -239,7 +246,9 @@ pub fn detach(layout: &Layout, uuid: InstanceUuid) -> Result<(), NetworkError> {
             host.delete(&link.host).await?;
         }
         Ok(())
-    })
+    })?;
+    crate::guard::forget(layout, &plan.links.iter().map(|link| link.host.clone()).collect::<Vec<_>>());
+    Ok(())
 }
 
 #[cfg(test)]

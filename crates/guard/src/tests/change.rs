@@ -27,15 +27,17 @@ fn kernel_a_guests_link_that_is_in_no_set_sends_nothing_and_nothing_stays_of_one
         stranger.send(&ipv4(B, "10.0.0.7"));
         assert!(net.passes(&a, &b, &ipv4(A, "10.0.0.5")));
         net.guard.learn("vta", "10.7.7.7".parse().unwrap(), Duration::from_secs(60)).unwrap();
+        let again = net.guest("vty", A, |_| {});
         net.guard.forget(&["vta".to_owned(), "vtnever".to_owned()]).unwrap();
         assert!(!run("nft list ruleset").contains("\"vta\""), "{}", run("nft list ruleset"));
         net.guard.forget(&["vta".to_owned()]).unwrap();
         a.send(&ipv4(A, "10.0.0.5"));
         stranger.send(&ipv4(B, "10.0.0.7"));
-        let again = net.guest("vty", A, |_| {});
         // Nothing of what was sent before comes before this.
         assert!(net.passes(&again, &b, &ipv4(A, "10.0.0.5")));
         assert!(b.receive(std::time::Instant::now()).is_none());
+        net.guard.forget(&["vty".to_owned()]).unwrap();
+        assert_eq!(run("nft list ruleset"), "", "the table goes with the last NIC");
     });
 }
 

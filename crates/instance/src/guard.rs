@@ -1,0 +1,64 @@
+//! The guard of an instance's NICs: in force before a link is up, gone after it is gone, changed while it runs
+//! (net-agent.md section 15).
+
+use triton_files::Layout;
+use triton_guard::{Guard, GuardError, Protection};
+use triton_types::{InstanceUuid, RunPhase, VmConfig};
+
+use crate::{Machines, RunStates, names::host_link};
+
+/// What the NICs of `config` may send.
+pub fn protections(config: &VmConfig) -> Vec<Protection> {
+    config.nics.iter().map(|nic| Protection::of(nic, host_link(config.uuid, &nic.interface))).collect()
+}
+
+/// What the NICs of all instances that run, start or stop may send.
+///
+/// # Errors
+/// When the store of instances is not there. An instance whose machine file cannot be used is left out, and said: its links then send
+/// nothing, rather than anything.
+pub fn all_protections(layout: &Layout) -> Result<Vec<Protection>, String> {
+    let (machines, runs) = (Machines::new(layout), RunStates::new(layout));
+    let mut all = Vec::new();
+    for uuid in machines.uuids().map_err(|error| crate::error::chain_text(&error))? {
+        let stopped = matches!(runs.find(uuid), Ok(Some(run)) if run.phase == RunPhase::Stopped);
+        if stopped {
+            continue;
+        }
+        match machines.read_alone(uuid) {
+            Ok(file) => all.extend(protections(&file.config)),
+            Err(error) => {
+                tracing::warn!(vm_uuid = %uuid, error = %crate::error::chain_text(&error), "its NICs are not guarded: they send nothing")
+            }
+        }
+    }
+    Ok(all)
+}
+
+/// Guards the NICs of `config` as it is now, in one transaction. The instance's links need not be there yet.
+///
+/// # Errors
+/// When the kernel does not take it: no link may then go up.
+pub fn protect(layout: &Layout, config: &VmConfig) -> Result<(), GuardError> {
+    let these = protections(config);
+    if these.is_empty() {
+        return Ok(());
+    }
+    Guard::open(layout)?.protect(&these, || all_protections(layout))
+}
+
+/// Guards the NICs of an instance as its machine file describes them.
+///
+/// # Errors
+/// As [`protect`], or when the machine file cannot be used.
+pub(crate) fn protect_machine(layout: &Layout, uuid: InstanceUuid) -> Result<(), String> {
+    let file = Machines::new(layout).read_alone(uuid).map_err(|error| crate::error::chain_text(&error))?;
+    protect(layout, &file.config).map_err(|error| crate::error::chain_text(&error))
+}
+
+/// Forgets links that are gone. What stays behind by a failure concerns links that nobody has, and is gone with the next restoration.
+pub(crate) fn forget(layout: &Layout, links: &[String]) {
+    if let Err(error) = Guard::open(layout).and_then(|mut guard| guard.forget(links)) {
+        tracing::warn!(error = %crate::error::chain_text(&error), "the guard of links that are gone could not be removed");
+    }
+}
