@@ -19,6 +19,7 @@ use crate::{
     instances::cgroup_path,
     launch::monitor_program,
     network::{self, NetworkError},
+    seed,
     spec::{self, Host},
 };
 
@@ -63,9 +64,12 @@ impl BootFiles {
 /// NIC tags that are missing, values that no config can hold, liblxc's reason for refusing it. The old files are then still there.
 pub fn prepare(layout: &Layout, uuid: InstanceUuid) -> Result<BootFiles, InstanceError> {
     let machines = Machines::new(layout);
-    let mut file = machines.read_alone(uuid)?;
-    file.config.routes = machines.read_routes(&file)?;
+    let file = machines.read(uuid)?.file;
     let files = BootFiles::of(layout, uuid)?;
+    let seed_directory = files.zonepath.join("seed");
+    if let Some(storage) = file.storage.filter(|_| seed_directory.is_dir()) {
+        seed::write(&seed_directory, &file.config, storage.ids).map_err(InstanceError::step("write the seed of", uuid))?;
+    }
     let runtime = layout.runtime(uuid);
     make_directory(&runtime)?;
     make_directory(&files.zonepath.join("logs"))?;

@@ -1,17 +1,12 @@
 //! Creation: steps with an undo, visible and deletable from before the first effect (instances.md section 6.3).
 
-use std::{
-    fs::{self, Permissions},
-    os::unix::fs::{PermissionsExt, chown},
-    time::Duration,
-};
+use std::time::Duration;
 
-use triton_files::{FileError, Lock, LockError, SafeRoot, steps};
-use triton_storage::CloneOptions;
-use triton_types::{IdRange, InstanceUuid, JsonMap, Lifecycle, MachineFile, Ownership, StorageRecord, Timestamp, VmConfig};
+use triton_files::{Lock, LockError, steps};
+use triton_types::{InstanceUuid, JsonMap, Lifecycle, MachineFile, StorageRecord, Timestamp, VmConfig};
 use triton_vmspec::{Created, PayloadError};
 
-use crate::{InstanceError, Instances, boot, guest_files, id_ranges, seed, world::NodeWorld};
+use crate::{InstanceError, Instances, boot, guest_root::clone_options, id_ranges, world::NodeWorld};
 
 /// How long a creation waits for its lock: who holds it longer than [`Instances::recover`] needs to look is another creation.
 const SWEEP_PATIENCE: Duration = Duration::from_secs(1);
@@ -119,36 +114,12 @@ impl Instances {
         self.storage.clone_image(image, uuid, &clone_options(&file.config)).map_err(InstanceError::step("clone the image for", uuid))?;
         steps::reached("create.cloned");
         self.storage.mount_instance(uuid).map_err(InstanceError::step("mount", uuid))?;
-        let ownership = self.storage.detect_ownership(uuid).map_err(InstanceError::step("find out how to own the files of", uuid))?;
-        let Some(storage) = file.storage.as_mut() else {
-            return Err(InstanceError::Node(format!("instance {uuid} has no storage record")));
-        };
-        storage.ownership = Some(ownership);
-        let ids = storage.ids;
-        let owner = match ownership {
-            Ownership::Idmapped => {
-                // Real ids are on disk, set-uid programs among them: nobody of the host but root may come near. The guest's own
-                // root must pass, since it is who mounts what lies beside its root file system.
-                let zonepath = self.storage.zonepath(uuid);
-                chown(&zonepath, Some(0), Some(ids.base)).map_err(|e| FileError::new("give to the guest's group", &zonepath, e))?;
-                fs::set_permissions(&zonepath, Permissions::from_mode(0o710))
-                    .map_err(|e| FileError::new("set the mode of", &zonepath, e))?;
-                (0, 0)
-            }
-            Ownership::Shifted => {
-                self.storage.shift(uuid, ids).map_err(InstanceError::step("shift the ids of", uuid))?;
-                (ids.base, ids.base)
-            }
-        };
-        self.make_volumes(&file.config, ids)?;
+        self.own_root(&mut file)?;
+        self.make_volumes(&file)?;
         steps::reached("create.owned");
         self.machines.write_documents(&file)?;
         steps::reached("create.documents");
-        let root = SafeRoot::open(&self.storage.root(uuid), owner).map_err(InstanceError::step("open the root of", uuid))?;
-        guest_files::write(&root, &file.config).map_err(InstanceError::step("write the guest's files of", uuid))?;
-        if guest_files::has_cloud_init(&root) {
-            seed::write(&self.storage.zonepath(uuid).join("seed"), &file.config, ids)?;
-        }
+        self.fill_root(&file)?;
         steps::reached("create.files");
         if file.config.indestructible_zoneroot {
             self.storage.set_indestructible(uuid, true).map_err(InstanceError::step("protect", uuid))?;
@@ -157,19 +128,6 @@ impl Instances {
         self.machines.write(&file)?;
         self.runs.bump(uuid).map_err(InstanceError::step("announce", uuid))?;
         steps::reached("create.installed");
-        Ok(())
-    }
-
-    /// Makes the private volumes that the file systems name (instances.md section 2.5), owned by the guest's root.
-    fn make_volumes(&self, config: &VmConfig, ids: IdRange) -> Result<(), InstanceError> {
-        let volumes = self.storage.zonepath(config.uuid).join("volumes");
-        let prefix = format!("/{}/{}/volumes/", self.storage.pool(), config.uuid);
-        let names = config.filesystems.iter().filter_map(|filesystem| filesystem.source.strip_prefix(&prefix));
-        for name in names.filter(|name| name.parse::<InstanceUuid>().is_ok()) {
-            let volume = volumes.join(name);
-            fs::create_dir_all(&volume).map_err(|e| FileError::new("create directory", &volume, e))?;
-            chown(&volume, Some(ids.base), Some(ids.base)).map_err(|e| FileError::new("give to the guest", &volume, e))?;
-        }
         Ok(())
     }
 
@@ -204,16 +162,5 @@ impl Instances {
                 tracing::error!(vm_uuid = %uuid, error = %crate::error::chain_text(&error), "a failed creation was not taken back; delete it");
             }
         }
-    }
-}
-
-/// What storage needs to know of a configuration.
-fn clone_options(config: &VmConfig) -> CloneOptions {
-    CloneOptions {
-        quota_mib: config.quota.as_ref().and_then(triton_types::Quota::mib),
-        compression: config.zfs_root_compression.clone(),
-        recordsize: config.zfs_root_recsize,
-        filesystem_limit: config.zfs_filesystem_limit,
-        snapshot_limit: config.zfs_snapshot_limit,
     }
 }

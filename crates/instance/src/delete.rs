@@ -41,7 +41,7 @@ impl Instances {
             return Ok(());
         }
         // The hold counts, whoever put it there (section 6.6); storage that is gone protects nothing.
-        if file.config.indestructible_zoneroot || self.storage.indestructible(uuid).unwrap_or(false) {
+        if self.storage.indestructible(uuid).unwrap_or(false) {
             return Err(InstanceError::Protected("indestructible_zoneroot is set, cannot delete".to_owned()));
         }
         if file.config.indestructible_delegated {

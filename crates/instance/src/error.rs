@@ -67,6 +67,35 @@ pub enum InstanceError {
     /// The instance's protection forbids it; the text is complete.
     #[error("{0}")]
     Protected(String),
+    /// Not the name of a snapshot.
+    #[error("Invalid snapshot name")]
+    InvalidSnapshotName,
+    /// A snapshot of that name is there.
+    #[error("snapshot with name \"{name}\" already exists.")]
+    SnapshotExists {
+        /// Its name.
+        name: String,
+    },
+    /// There is no such snapshot.
+    #[error("No snapshot named \"{name}\" for {uuid}")]
+    NoSnapshot {
+        /// The instance.
+        uuid: InstanceUuid,
+        /// The name asked for.
+        name: String,
+    },
+    /// `zfs_snapshot_limit` is reached.
+    #[error("instance {uuid} has as many snapshots as its zfs_snapshot_limit allows")]
+    SnapshotLimit {
+        /// The instance.
+        uuid: InstanceUuid,
+    },
+    /// A snapshot would not hold all of it.
+    #[error("Cannot currently snapshot zones that have datasets")]
+    HasDatasets,
+    /// A reprovisioning without an image.
+    #[error("payload is missing image_uuid")]
+    NoImageInPayload,
     /// Something did not happen in time; the text is complete.
     #[error("{0}")]
     Timeout(String),

@@ -9,6 +9,8 @@ use triton_types::{NicAddress, VmConfig};
 
 use crate::names::guest_link;
 
+const RESOLV_CONF: &str = "etc/resolv.conf";
+
 /// One file of the guest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GuestFile {
@@ -47,7 +49,7 @@ pub fn identity_files(config: &VmConfig) -> Vec<GuestFile> {
     let mut files =
         vec![GuestFile::new("etc/hostname", format!("{}\n", word(&hostname(config)))), GuestFile::new("etc/hosts", hosts(config))];
     if !config.resolvers.is_empty() {
-        files.push(GuestFile::new("etc/resolv.conf", resolv_conf(config)));
+        files.push(GuestFile::new(RESOLV_CONF, resolv_conf(config)));
     }
     files
 }
@@ -106,6 +108,26 @@ pub fn network_files(config: &VmConfig) -> Vec<GuestFile> {
     files
 }
 
+/// The files that follow a change of a configuration from `old` to `new`. What the guest's people may have made of a file whose
+/// properties did not change stays. `/etc/resolv.conf` follows only with `maintain_resolvers` (instances.md section 7.5).
+pub fn changed_files(old: &VmConfig, new: &VmConfig, cloud_init: bool) -> Vec<GuestFile> {
+    let before = all_files(old, cloud_init);
+    let mut files: Vec<GuestFile> = all_files(new, cloud_init).into_iter().filter(|file| !before.contains(file)).collect();
+    files.retain(|file| file.path != RESOLV_CONF);
+    if new.maintain_resolvers && resolv_conf(old) != resolv_conf(new) {
+        files.push(GuestFile::new(RESOLV_CONF, resolv_conf(new)));
+    }
+    files
+}
+
+fn all_files(config: &VmConfig, cloud_init: bool) -> Vec<GuestFile> {
+    let mut files = identity_files(config);
+    if !cloud_init {
+        files.extend(network_files(config));
+    }
+    files
+}
+
 /// True if the image brings cloud-init, which then gets a seed.
 pub fn has_cloud_init(root: &SafeRoot) -> bool {
     root.exists("etc/cloud/cloud.cfg") || root.exists("usr/bin/cloud-init")
@@ -116,10 +138,14 @@ pub fn has_cloud_init(root: &SafeRoot) -> bool {
 /// # Errors
 /// Names the file that could not be written.
 pub fn write(root: &SafeRoot, config: &VmConfig) -> Result<(), SafeRootError> {
-    let mut files = identity_files(config);
-    if !has_cloud_init(root) {
-        files.extend(network_files(config));
-    }
+    write_files(root, all_files(config, has_cloud_init(root)))
+}
+
+/// Writes `files` below `root`.
+///
+/// # Errors
+/// Names the file that could not be written; those before it were.
+pub fn write_files(root: &SafeRoot, files: Vec<GuestFile>) -> Result<(), SafeRootError> {
     for file in files {
         if file.only_beside.is_none_or(|directory| root.exists(directory)) {
             root.write(file.path, file.content.as_bytes(), file.mode)?;
@@ -166,6 +192,22 @@ mod tests {
         assert!(networkd.content.contains("Name=eth0\n"), "{}", networkd.content);
         let interfaces = &files[0].content;
         assert!(interfaces.contains("iface eth0 inet manual") && interfaces.contains("auto eth1\niface eth1 inet dhcp"), "{interfaces}");
+    }
+
+    #[test]
+    fn only_files_whose_properties_changed_are_written_again() {
+        let old = config();
+        let paths = |new: &VmConfig| changed_files(&old, new, false).into_iter().map(|file| file.path).collect::<Vec<_>>();
+        assert!(paths(&old).is_empty());
+        assert_eq!(paths(&VmConfig { hostname: Some("db0".into()), ..old.clone() }), ["etc/hostname", "etc/hosts"]);
+        let resolvers = vec!["9.9.9.9".parse().unwrap()];
+        assert!(paths(&VmConfig { resolvers: resolvers.clone(), ..old.clone() }).is_empty());
+        assert_eq!(paths(&VmConfig { resolvers, maintain_resolvers: true, ..old.clone() }), ["etc/resolv.conf"]);
+        let mut more = old.clone();
+        more.nics.push(Nic { ips: vec!["10.0.1.5/24".parse().unwrap()], mac: "2:8:20:0:0:2".parse().unwrap(), ..more.nics[0].clone() });
+        more.nics[2].interface = "net2".into();
+        assert!(paths(&more).contains(&"etc/network/interfaces"));
+        assert!(changed_files(&old, &more, true).is_empty(), "with cloud-init the seed is the one writer");
     }
 
     #[test]

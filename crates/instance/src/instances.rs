@@ -126,12 +126,17 @@ impl Instances {
         // A node that lost /run knows the last end from the instance's own files (ruling 43); a run that was adopted has none.
         let last_exit = run.last_exit.or_else(|| object::last_exited(&zonepath));
         let dataset = zonepath.join("root").is_dir();
+        let reprovisioning = holder.as_ref().is_some_and(|holder| holder.action == crate::reprovision::ACTION);
         let creating =
             !presence.has_init() && holder.is_some_and(|holder| holder.action == "create") && machine.file.lifecycle != Lifecycle::Deleting;
         // On ZFS a list of snapshots is a command of its own: too dear for every instance of a list.
         let with_snapshots = with_snapshots || self.storage.kind() == StorageKind::Dir;
         let snapshots = if with_snapshots && dataset { self.snapshots(uuid) } else { Vec::new() };
-        object::build(Parts { machine, run, presence, dataset, creating, snapshots, last_exit, facts: &self.facts })
+        let mut object = object::build(Parts { machine, run, presence, dataset, creating, snapshots, last_exit, facts: &self.facts });
+        if reprovisioning {
+            object.state = VmState::Provisioning;
+        }
+        object
     }
 
     fn snapshots(&self, uuid: InstanceUuid) -> Vec<triton_types::Snapshot> {
@@ -154,8 +159,17 @@ impl Instances {
         (run, presence)
     }
 
-    /// Takes the lock of an existing instance for `action`. One that does not exist has none: its file would stay behind.
+    /// Takes the lock of an existing instance for `action`, and settles what a killed change left. Deletion needs none of that.
     pub(crate) fn lock(&self, uuid: InstanceUuid, action: &str, patience: Duration) -> Result<Lock, InstanceError> {
+        let lock = self.lock_as_it_is(uuid, action, patience)?;
+        if action != "delete" {
+            self.settle(uuid)?;
+        }
+        Ok(lock)
+    }
+
+    /// Takes the lock of an existing instance. One that does not exist has none: its file would stay behind.
+    pub(crate) fn lock_as_it_is(&self, uuid: InstanceUuid, action: &str, patience: Duration) -> Result<Lock, InstanceError> {
         self.require(uuid)?;
         let lock = Lock::take(&self.layout.instance_lock(uuid), action, patience).map_err(|source| match source {
             LockError::Held { .. } => InstanceError::Busy { uuid, source },

@@ -3,6 +3,8 @@
 //! A machine file's name is the instance's existence (ruling 1): a file that cannot be used makes its instance
 //! "unreadable", never absent. Changes are made by whoever holds the instance's lock.
 
+mod commit;
+
 use std::{
     fs::{self, File},
     io,
@@ -71,45 +73,75 @@ impl Machines {
         fs::symlink_metadata(self.layout.machine(uuid)).is_ok()
     }
 
-    /// Reads the machine file alone: identity, lifecycle, storage, NICs, limits; no metadata, tags or routes.
+    /// Reads the machine file alone: identity, lifecycle, storage, NICs, limits; no metadata, tags or routes to rely on.
     ///
     /// # Errors
     /// As [`Machines::read`].
     pub fn read_alone(&self, uuid: InstanceUuid) -> Result<MachineFile, InstanceError> {
         self.layout.check_store()?;
-        let path = self.layout.machine(uuid);
-        let unreadable = |e: &dyn std::error::Error| InstanceError::Unreadable { uuid, reason: crate::error::chain_text(e) };
-        let bytes = read_optional(&path).map_err(|e| unreadable(&e))?.ok_or(InstanceError::NotFound { uuid })?;
-        let file: MachineFile = serde_json::from_slice(&bytes).map_err(|e| unreadable(&e))?;
-        if file.format > MachineFile::FORMAT {
-            let reason = format!("its format {} is newer than this software's {}", file.format, MachineFile::FORMAT);
-            return Err(InstanceError::Unreadable { uuid, reason });
+        match self.read_pending(uuid)? {
+            Some(file) => Ok(file),
+            None => self.read_stored(uuid),
         }
-        if file.config.uuid != uuid {
-            return Err(InstanceError::Unreadable { uuid, reason: format!("it describes {}", file.config.uuid) });
-        }
-        Ok(file)
     }
 
-    /// Reads one instance.
+    fn read_stored(&self, uuid: InstanceUuid) -> Result<MachineFile, InstanceError> {
+        let unreadable = |e: &dyn std::error::Error| InstanceError::Unreadable { uuid, reason: crate::error::chain_text(e) };
+        let bytes = read_optional(&self.layout.machine(uuid)).map_err(|e| unreadable(&e))?.ok_or(InstanceError::NotFound { uuid })?;
+        parse(uuid, &bytes)
+    }
+
+    /// The whole state that a change under way gives the instance. One that nobody will finish, of an instance that is gone,
+    /// does not count.
+    fn read_pending(&self, uuid: InstanceUuid) -> Result<Option<MachineFile>, InstanceError> {
+        let unreadable = |e: &dyn std::error::Error| InstanceError::Unreadable { uuid, reason: crate::error::chain_text(e) };
+        match self.pending(uuid).map_err(|e| unreadable(&e))? {
+            Some(bytes) if self.exists(uuid) => parse(uuid, &bytes).map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    /// Reads one instance: its state before or after any change, never between.
     ///
     /// # Errors
     /// [`InstanceError::NotFound`] without a machine file, [`InstanceError::Unreadable`] when a file of it cannot be used.
     pub fn read(&self, uuid: InstanceUuid) -> Result<Machine, InstanceError> {
-        let mut file = self.read_alone(uuid)?;
+        self.layout.check_store()?;
+        // A change that began and ended meanwhile replaced the machine file; many of them in a row are as good as none.
+        for _ in 0..READS {
+            if let Some(file) = self.read_pending(uuid)? {
+                let modified = self.modified(&file).max(modified_at(&self.pending_path(uuid)));
+                return Ok(Machine { file, modified: modified.unwrap_or(Timestamp::from_millis(0)) });
+            }
+            let before = identity(&self.layout.machine(uuid));
+            let machine = self.read_files(uuid)?;
+            if identity(&self.layout.machine(uuid)) == before && !self.pending_path(uuid).exists() {
+                return Ok(machine);
+            }
+        }
+        self.read_files(uuid)
+    }
+
+    fn read_files(&self, uuid: InstanceUuid) -> Result<Machine, InstanceError> {
+        let mut file = self.read_stored(uuid)?;
         let unreadable = |e: &dyn std::error::Error| InstanceError::Unreadable { uuid, reason: crate::error::chain_text(e) };
-        let mut modified = modified_at(&self.layout.machine(uuid));
-        let zonepath = self.zonepath(&file);
-        let config = zonepath.join("config");
+        let config = self.zonepath(&file).join("config");
         let metadata: MetadataFile = read_json(&config.join("metadata.json")).map_err(|e| unreadable(&e))?.unwrap_or_default();
         file.config.customer_metadata = metadata.customer_metadata;
         file.config.internal_metadata = metadata.internal_metadata;
         file.config.tags = read_json(&config.join("tags.json")).map_err(|e| unreadable(&e))?.unwrap_or_default();
         file.config.routes = self.read_routes(&file)?;
-        for path in [config.join("metadata.json"), config.join("tags.json"), config.join("routes.json"), zonepath.join("lastexited")] {
-            modified = modified.max(modified_at(&path));
-        }
+        let modified = self.modified(&file);
         Ok(Machine { file, modified: modified.unwrap_or(Timestamp::from_millis(0)) })
+    }
+
+    /// The newest change of the instance's files.
+    fn modified(&self, file: &MachineFile) -> Option<Timestamp> {
+        let zonepath = self.zonepath(file);
+        let config = zonepath.join("config");
+        let documents = ["metadata.json", "tags.json", "routes.json"].map(|name| config.join(name));
+        let paths = [self.layout.machine(file.config.uuid), zonepath.join("lastexited")].into_iter().chain(documents);
+        paths.filter_map(|path| modified_at(&path)).max()
     }
 
     /// The static routes of an instance, which have a file of their own.
@@ -167,10 +199,7 @@ impl Machines {
     /// When a file cannot be replaced.
     pub fn write_documents(&self, file: &MachineFile) -> Result<(), FileError> {
         let config = self.zonepath(file).join("config");
-        match fs::DirBuilder::new().mode(0o700).create(&config) {
-            Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(FileError::new("create directory", &config, e)),
-            _ => {}
-        }
+        Self::make_config(&config)?;
         let metadata = MetadataFile {
             customer_metadata: file.config.customer_metadata.clone(),
             internal_metadata: file.config.internal_metadata.clone(),
@@ -180,11 +209,19 @@ impl Machines {
         write_json(&config.join("tags.json"), &file.config.tags, 0o600)
     }
 
+    fn make_config(config: &Path) -> Result<(), FileError> {
+        match fs::DirBuilder::new().mode(0o700).create(config) {
+            Err(e) if e.kind() != io::ErrorKind::AlreadyExists => Err(FileError::new("create directory", config, e)),
+            _ => Ok(()),
+        }
+    }
+
     /// Removes the machine file: the last effect of a deletion.
     ///
     /// # Errors
     /// When it cannot be removed.
     pub fn remove(&self, uuid: InstanceUuid) -> Result<(), FileError> {
+        self.remove_records(uuid)?;
         remove_if_present(&self.layout.machine(uuid))
     }
 }
@@ -203,6 +240,27 @@ impl Machines {
     }
 }
 
+/// How often a reader tries to see an instance that is being changed all the time.
+const READS: usize = 16;
+
+fn parse(uuid: InstanceUuid, bytes: &[u8]) -> Result<MachineFile, InstanceError> {
+    let unreadable = |reason: String| InstanceError::Unreadable { uuid, reason };
+    let file: MachineFile = serde_json::from_slice(bytes).map_err(|e| unreadable(crate::error::chain_text(&e)))?;
+    if file.format > MachineFile::FORMAT {
+        return Err(unreadable(format!("its format {} is newer than this software's {}", file.format, MachineFile::FORMAT)));
+    }
+    if file.config.uuid != uuid {
+        return Err(unreadable(format!("it describes {}", file.config.uuid)));
+    }
+    Ok(file)
+}
+
+/// What tells one file at `path` from the one that replaced it.
+fn identity(path: &Path) -> Option<(u64, u64, i64, i64)> {
+    let metadata = fs::symlink_metadata(path).ok()?;
+    Some((metadata.dev(), metadata.ino(), metadata.ctime(), metadata.ctime_nsec()))
+}
+
 fn modified_at(path: &Path) -> Option<Timestamp> {
     let metadata = fs::symlink_metadata(path).ok()?;
     Some(Timestamp::from_millis(metadata.mtime() * 1000 + metadata.mtime_nsec() / 1_000_000))
@@ -216,89 +274,4 @@ fn set_modified(path: &Path, time: Timestamp) -> Result<(), FileError> {
 }
 
 #[cfg(test)]
-mod tests {
-    use triton_types::{Lifecycle, VmConfig};
-
-    use super::*;
-
-    struct Node(Layout);
-    impl Node {
-        fn new(name: &str) -> Self {
-            let root = std::env::temp_dir().join(format!("triton-machines-{}-{name}", std::process::id()));
-            let layout = Layout::new(&root);
-            layout.prepare().unwrap();
-            Self(layout)
-        }
-        fn machine(&self, uuid: InstanceUuid) -> MachineFile {
-            let mut config = VmConfig::bare(uuid);
-            config.zpool = Some("zones".into());
-            fs::create_dir_all(self.0.at("/zones").join(uuid.to_string())).unwrap();
-            MachineFile { format: 1, lifecycle: Lifecycle::Installed, storage: None, config }
-        }
-    }
-    impl Drop for Node {
-        fn drop(&mut self) {
-            let _ = fs::remove_dir_all(self.0.root());
-        }
-    }
-
-    #[test]
-    fn metadata_lives_in_its_own_files_and_comes_back_with_its_types() {
-        let node = Node::new("docs");
-        let machines = Machines::new(&node.0);
-        let uuid = InstanceUuid::random();
-        let mut file = node.machine(uuid);
-        file.config.tags.insert("odd key".into(), 42.into());
-        file.config.customer_metadata.insert("a".into(), true.into());
-        machines.write(&file).unwrap();
-        machines.write_documents(&file).unwrap();
-        let text = fs::read_to_string(node.0.machine(uuid)).unwrap();
-        assert!(!text.contains("odd key") && !text.contains("customer_metadata"), "{text}");
-        let back = machines.read(uuid).unwrap();
-        assert_eq!(back.file.config, file.config);
-        assert_eq!(machines.uuids().unwrap(), [uuid]);
-    }
-
-    /// instances case 65
-    #[test]
-    fn last_modified_strictly_increases() {
-        let node = Node::new("mtime");
-        let machines = Machines::new(&node.0);
-        let uuid = InstanceUuid::random();
-        let file = node.machine(uuid);
-        machines.write(&file).unwrap();
-        let mut last = machines.read(uuid).unwrap().modified;
-        for round in 0..20 {
-            if round % 2 == 0 {
-                machines.write(&file).unwrap();
-            } else {
-                machines.touch(uuid).unwrap();
-            }
-            let now = machines.read(uuid).unwrap().modified;
-            assert!(now > last);
-            last = now;
-        }
-    }
-
-    /// instances case 73
-    #[test]
-    fn a_truncated_machine_file_is_an_instance_that_cannot_be_read() {
-        let node = Node::new("broken");
-        let machines = Machines::new(&node.0);
-        let (good, bad) = (InstanceUuid::random(), InstanceUuid::random());
-        machines.write(&node.machine(good)).unwrap();
-        fs::write(node.0.machine(bad), "{\"uuid\": \"").unwrap();
-        assert_eq!(machines.uuids().unwrap().len(), 2);
-        assert!(matches!(machines.read(bad), Err(InstanceError::Unreadable { .. })));
-        assert!(machines.read(good).is_ok() && machines.exists(bad));
-        assert!(matches!(machines.read(InstanceUuid::random()), Err(InstanceError::NotFound { .. })));
-    }
-
-    #[test]
-    fn without_the_marker_there_is_no_list_rather_than_an_empty_one() {
-        let node = Node::new("marker");
-        fs::remove_file(node.0.marker()).unwrap();
-        assert!(Machines::new(&node.0).uuids().is_err());
-        assert!(!matches!(Machines::new(&node.0).read(InstanceUuid::random()), Err(InstanceError::NotFound { .. })));
-    }
-}
+mod tests;

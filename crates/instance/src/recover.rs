@@ -41,10 +41,10 @@ impl Instances {
         }
         self.sweep_locks();
         for uuid in self.machines.uuids()? {
-            let Ok(lock) = self.lock(uuid, "recover", Duration::ZERO) else { continue };
+            let Ok(lock) = self.lock_as_it_is(uuid, "recover", Duration::ZERO) else { continue };
             let before = self.run_of(uuid);
             let deleting = self.machines.read(uuid).is_ok_and(|machine| machine.file.lifecycle == Lifecycle::Deleting);
-            let result = if deleting { self.finish_deletion(uuid, lock) } else { self.heal(uuid) };
+            let result = if deleting { self.finish_deletion(uuid, lock) } else { self.settle_and_heal(uuid) };
             let after = self.run_of(uuid);
             match result {
                 Err(error) => recovery.failed.push((uuid, crate::error::chain_text(&error))),
@@ -55,6 +55,17 @@ impl Instances {
             }
         }
         Ok(recovery)
+    }
+
+    /// Completes a change that was interrupted, and makes the run-state true. A reprovisioning ends with a start.
+    fn settle_and_heal(&self, uuid: InstanceUuid) -> Result<(), InstanceError> {
+        let reprovisioning = self.is_reprovisioning(uuid);
+        self.settle(uuid)?;
+        self.heal(uuid)?;
+        if reprovisioning && self.run_of(uuid).1 == Presence::Stopped {
+            self.boot(&self.machines.read(uuid)?)?;
+        }
+        Ok(())
     }
 
     /// Removes locks whose instances are gone: of deletions that were killed after their last effect.

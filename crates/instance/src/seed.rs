@@ -1,18 +1,31 @@
 //! The NoCloud seed by which stock cloud-init images configure themselves (instances.md section 7.5).
 //!
 //! Kept beside the instance's root, never in it, and shown to the guest by a read-only bind that only its root can read
-//! (ruling 10). Pure but for [`write()`].
+//! (ruling 10). Rendered at creation, after each update and at each boot (ruling 30). Pure but for [`write()`].
 
 use std::{fs, os::unix::fs::DirBuilderExt, path::Path};
 
 use serde_json::{Value, json};
-use triton_files::{FileError, write_atomic};
+use triton_files::{FileError, SafeRoot, SafeRootError};
 use triton_types::{IdRange, JsonMap, NicAddress, VmConfig};
 
 use crate::{guest_files::hostname, names::guest_link};
 
 /// Where cloud-init looks for the seed.
 pub const GUEST_PATH: &str = "var/lib/cloud/seed/nocloud-net";
+
+const VENDOR_DATA: &str = "vendor-data";
+
+/// The seed could not be written.
+#[derive(Debug, thiserror::Error)]
+pub enum SeedError {
+    /// Its directory.
+    #[error(transparent)]
+    Directory(#[from] FileError),
+    /// A file in it.
+    #[error(transparent)]
+    File(#[from] SafeRootError),
+}
 
 fn text_of<'a>(map: &'a JsonMap, key: &str) -> Option<&'a str> {
     map.get(key).and_then(Value::as_str)
@@ -35,7 +48,7 @@ pub fn files(config: &VmConfig) -> Vec<(&'static str, String)> {
     let mut files =
         vec![("meta-data", format!("{meta:#}\n")), ("user-data", user_data), ("network-config", format!("{:#}\n", network_config(config)))];
     if let Some(vendor) = text_of(&config.internal_metadata, "cloud-init:vendor-data") {
-        files.push(("vendor-data", vendor.to_owned()));
+        files.push((VENDOR_DATA, vendor.to_owned()));
     }
     files
 }
@@ -69,19 +82,27 @@ fn network_config(config: &VmConfig) -> Value {
     json!({"version": 2, "ethernets": ethernets})
 }
 
-/// Writes the seed to `directory`, readable by the guest's root alone (`owner` is its range on the host).
+/// Writes the seed to `directory`, readable by the guest's root alone (`owner` is its range on the host). Files that are
+/// right already are left alone. The guest sees the directory while this writes, and owns it: nothing in it is followed.
 ///
 /// # Errors
 /// Names the file that could not be written.
-pub fn write(directory: &Path, config: &VmConfig, owner: IdRange) -> Result<(), FileError> {
+pub fn write(directory: &Path, config: &VmConfig, owner: IdRange) -> Result<(), SeedError> {
     let error = |e| FileError::new("create directory", directory, e);
     fs::DirBuilder::new().recursive(true).mode(0o500).create(directory).map_err(error)?;
-    for (name, content) in files(config) {
-        let path = directory.join(name);
-        write_atomic(&path, content.as_bytes(), 0o400)?;
-        std::os::unix::fs::chown(&path, Some(owner.base), Some(owner.base)).map_err(|e| FileError::new("give to the guest", &path, e))?;
+    let root = SafeRoot::open(directory, (owner.base, owner.base))?;
+    let wanted = files(config);
+    for (name, content) in &wanted {
+        // One byte more than is right shows a file that is too long.
+        let found = root.read(name, content.len() as u64 + 1).ok().flatten();
+        if found.as_deref() != Some(content.as_bytes()) {
+            root.write(name, content.as_bytes(), 0o400)?;
+        }
     }
-    std::os::unix::fs::chown(directory, Some(owner.base), Some(owner.base)).map_err(error)
+    if !wanted.iter().any(|(name, _)| *name == VENDOR_DATA) {
+        root.remove(VENDOR_DATA)?;
+    }
+    Ok(std::os::unix::fs::lchown(directory, Some(owner.base), Some(owner.base)).map_err(error)?)
 }
 
 #[cfg(test)]
@@ -117,5 +138,30 @@ mod tests {
         let meta: Value = serde_json::from_str(&files[0].1).unwrap();
         assert_eq!(meta["public-keys"], json!(["ssh-ed25519 AAAA a", "ssh-rsa BBBB b"]));
         assert_eq!(files[1].1, "#!/bin/sh\necho hi");
+    }
+
+    #[test]
+    fn the_seed_is_written_again_over_whatever_a_guest_put_in_its_place() {
+        let directory = std::env::temp_dir().join(format!("triton-seed-{}", std::process::id()));
+        let victim = directory.with_extension("victim");
+        fs::write(&victim, "mine").unwrap();
+        let mut config = VmConfig::bare(InstanceUuid::NIL);
+        config.internal_metadata.insert("cloud-init:vendor-data".into(), "#!/bin/true".into());
+        let owner = IdRange { base: 1_000_000, size: 65_536 };
+        let seed = directory.join("seed");
+        write(&seed, &config, owner).unwrap();
+        let inode = |name: &str| std::os::unix::fs::MetadataExt::ino(&fs::symlink_metadata(seed.join(name)).unwrap());
+        let before = inode("meta-data");
+        fs::remove_file(seed.join("user-data")).unwrap();
+        std::os::unix::fs::symlink(&victim, seed.join("user-data")).unwrap();
+        config.internal_metadata.clear();
+        write(&seed, &config, owner).unwrap();
+        assert_eq!(inode("meta-data"), before, "what is right is left alone");
+        assert!(fs::symlink_metadata(seed.join("user-data")).unwrap().is_file());
+        assert!(!seed.join(VENDOR_DATA).exists());
+        let meta = fs::metadata(&victim).unwrap();
+        assert_eq!((fs::read_to_string(&victim).unwrap().as_str(), std::os::unix::fs::MetadataExt::uid(&meta)), ("mine", 0));
+        fs::remove_file(&victim).unwrap();
+        fs::remove_dir_all(&directory).unwrap();
     }
 }

@@ -1,42 +1,92 @@
-//! Changing the properties of an instance that does not run.
+//! Changing the properties of an instance, running or not (instances.md sections 2.2 to 2.9).
 
-use triton_types::{InstanceUuid, JsonMap, Lifecycle};
+use triton_files::steps;
+use triton_types::{InstanceUuid, JsonMap, Lifecycle, MachineFile};
+use triton_vmspec::Change;
 
-use crate::{InstanceError, Instances, instances::PATIENCE, world::NodeWorld};
+use crate::{InstanceError, Instances, error::chain_text, instances::PATIENCE, settle::StorageChange, world::NodeWorld};
+
+/// What an update did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UpdateOutcome {
+    /// What differs from before; empty when the payload changed nothing.
+    pub changes: Vec<Change>,
+    /// What reached the running guest at once, in words. Empty for an instance that does not run.
+    pub applied: Vec<&'static str>,
+    /// What the running guest gets at its next boot, in words (ruling 42).
+    pub next_boot: Vec<&'static str>,
+    /// What was ignored, corrected, or could not be applied at once.
+    pub warnings: Vec<String>,
+}
+
+impl UpdateOutcome {
+    /// NICs came or went: cn-agent then reboots a running instance (instances.md section 2.4).
+    pub fn nics_came_or_went(&self) -> bool {
+        self.changes.iter().any(|change| matches!(change, Change::NicsAdded(_) | Change::NicsRemoved(_)))
+    }
+
+    /// Notes why `what` was not applied; true if it was.
+    pub(crate) fn warn(&mut self, what: &str, result: &Result<(), String>) -> bool {
+        if let Err(reason) = result {
+            self.warnings.push(format!("{what} could not be applied to the running instance: {reason}"));
+        }
+        result.is_ok()
+    }
+}
 
 impl Instances {
-    /// Applies an update payload to a stopped instance, all of it or nothing (instances.md section 2.8). Identity fields of
-    /// the payload are ignored.
+    /// Applies an update payload, all of it or nothing (instances.md section 2.8), and to a running guest what can be applied
+    /// while it runs. Identity fields of the payload are ignored. Killed at any point, the instance is as before or as after,
+    /// and the next change or [`Instances::recover`] completes what is left to do.
     ///
     /// # Errors
-    /// [`InstanceError::Payload`]; [`InstanceError::WrongState`] when it runs: properties of a running instance cannot be changed yet.
-    pub fn update(&self, uuid: InstanceUuid, payload: JsonMap) -> Result<(), InstanceError> {
+    /// [`InstanceError::Payload`], or what storage refused, with nothing changed; [`InstanceError::WrongState`] when its creation
+    /// failed or it is being deleted.
+    pub fn update(&self, uuid: InstanceUuid, payload: JsonMap) -> Result<UpdateOutcome, InstanceError> {
         let _lock = self.lock(uuid, "update", PATIENCE)?;
-        let mut machine = self.machines.read(uuid)?;
-        let _claims = self.claim(uuid)?;
+        self.heal(uuid)?;
+        let machine = self.machines.read(uuid)?;
+        let protection = payload.contains_key("indestructible_zoneroot");
+        // What no two instances may share is chosen and recorded under one lock.
+        let claims = ["add_nics", "update_nics"].iter().any(|key| payload.contains_key(*key)).then(|| self.claim(uuid)).transpose()?;
         let updated = triton_vmspec::update(&machine.file.config, payload, &NodeWorld::new(self))?;
+        if machine.file.lifecycle != Lifecycle::Installed {
+            let state = self.state_word(&machine);
+            return Err(InstanceError::WrongState(format!("Cannot update vm in state \"{state}\".")));
+        }
         for warning in &updated.warnings {
             tracing::warn!(vm_uuid = %uuid, %warning, "payload");
         }
-        if updated.changes.is_empty() {
-            return Ok(());
+        let mut outcome = UpdateOutcome { changes: updated.changes, warnings: updated.warnings, ..UpdateOutcome::default() };
+        if outcome.changes.is_empty() && !protection {
+            return Ok(outcome);
         }
-        let (_, presence) = self.run_of(uuid);
-        if presence.has_init() || machine.file.lifecycle != Lifecycle::Installed {
-            let state = self.state_word(&machine);
-            return Err(InstanceError::WrongState(format!("Cannot update vm in state \"{state}\", must be \"stopped\".")));
+        steps::reached("update.checked");
+        let new = MachineFile { config: updated.config, ..machine.file.clone() };
+        self.make_volumes(&new)?;
+        let properties = outcome.changes.iter().any(|change| matches!(change, Change::Quota | Change::Dataset));
+        self.store(&machine.file, &new, StorageChange { properties, protection })?;
+        drop(claims);
+        steps::reached("update.stored");
+        self.runs.bump(uuid).map_err(InstanceError::step("announce a change of", uuid))?;
+        steps::reached("update.announced");
+        self.follow_up(&machine.file, &new, &mut outcome);
+        Ok(outcome)
+    }
+
+    /// Everything that follows from a stored change: the guest's files, its seed, its limits. None of it makes the update fail.
+    fn follow_up(&self, old: &MachineFile, new: &MachineFile, outcome: &mut UpdateOutcome) {
+        let uuid = new.config.uuid;
+        if let Err(error) = self.refresh_root(&old.config, new) {
+            tracing::warn!(vm_uuid = %uuid, error = %chain_text(&error), "files of the guest do not follow an update");
+            outcome.warnings.push(chain_text(&error));
         }
-        if updated.config.quota != machine.file.config.quota {
-            let mib = updated.config.quota.as_ref().and_then(triton_types::Quota::mib);
-            self.storage.set_quota(uuid, mib).map_err(InstanceError::step("set the quota of", uuid))?;
+        steps::reached("update.files");
+        let (run, presence) = self.run_of(uuid);
+        if let Some(init) = run.init.filter(|_| presence.has_init()) {
+            let changes = outcome.changes.clone();
+            self.apply_live(new, &changes, init.pid, outcome);
+            steps::reached("update.live");
         }
-        if updated.config.indestructible_zoneroot != machine.file.config.indestructible_zoneroot {
-            let protect = updated.config.indestructible_zoneroot;
-            self.storage.set_indestructible(uuid, protect).map_err(InstanceError::step("protect", uuid))?;
-        }
-        machine.file.config = updated.config;
-        self.machines.write_documents(&machine.file)?;
-        self.machines.write(&machine.file)?;
-        self.runs.bump(uuid).map_err(InstanceError::step("announce a change of", uuid))
     }
 }

@@ -9,6 +9,8 @@ pub(crate) const NOT_CLONED: [&str; 5] = ["config", "lastexited", "logs", "seed"
 
 /// Directory of metadata, tags and routes of an instance (ruling 10: 0700).
 pub(crate) const CONFIG: &str = "config";
+/// What an instance keeps when its root is replaced (instances.md section 6.8), beside what is in the machine file.
+pub(crate) const KEPT: [&str; 2] = [CONFIG, "volumes"];
 /// The guest's root.
 pub(crate) const ROOT: &str = "root";
 /// The snapshot of ZFS, or the file of `dir`, that makes a dataset an image.

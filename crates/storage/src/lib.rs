@@ -12,6 +12,7 @@
 //!
 //! Everything is synchronous and works on real files; callers hold the instance's or image's lock.
 
+mod change;
 mod dir;
 mod error;
 mod layout;

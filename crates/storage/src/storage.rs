@@ -37,6 +37,9 @@ pub(crate) trait Backend: Send + Sync + std::fmt::Debug {
     fn usages(&self) -> Result<BTreeMap<InstanceUuid, Usage>, StorageError>;
     fn set_indestructible(&self, instance: InstanceUuid, held: bool) -> Result<(), StorageError>;
     fn indestructible(&self, instance: InstanceUuid) -> Result<bool, StorageError>;
+    fn configure(&self, instance: InstanceUuid, options: &CloneOptions) -> Result<(), StorageError>;
+    fn replace_root(&self, instance: InstanceUuid, image: ImageUuid, options: &CloneOptions) -> Result<(), StorageError>;
+    fn describe(&self, instance: InstanceUuid) -> Result<String, StorageError>;
     fn snapshot(&self, instance: InstanceUuid, name: &SnapshotLabel) -> Result<(), StorageError>;
     fn rollback(&self, instance: InstanceUuid, name: &SnapshotLabel) -> Result<(), StorageError>;
     fn delete_snapshot(&self, instance: InstanceUuid, name: &SnapshotLabel) -> Result<(), StorageError>;
@@ -90,6 +93,11 @@ impl Storage {
             StorageKind::Zfs => Box::new(ZfsPool::open(layout, &pool)?),
         };
         Ok(Self { kind, pool, backend })
+    }
+
+    /// What does the work.
+    pub(crate) fn backend(&self) -> &dyn Backend {
+        self.backend.as_ref()
     }
 
     /// Which kind was chosen.

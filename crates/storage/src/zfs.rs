@@ -2,6 +2,8 @@
 //!
 //! Datasets are `canmount=noauto`: mounted at use, not by `zfs mount -a` at boot (ruling 50). Instances have `devices=off`.
 
+mod change;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
@@ -121,13 +123,13 @@ impl ZfsPool {
         Ok((dataset, origin))
     }
 
-    fn prepare_zonepath(&self, instance: InstanceUuid) -> Result<(), StorageError> {
-        let path = self.places.zonepath(instance);
+    /// Makes the mounted clone of an image at `path` the directory of an instance.
+    fn prepare_zonepath(&self, path: &Path) -> Result<(), StorageError> {
         for leftover in NOT_CLONED {
             remove_tree(&path.join(leftover))?;
         }
         if !path.join(ROOT).is_dir() {
-            return Err(StorageError::NoRoot(instance.to_string()));
+            return Err(StorageError::NoRoot(path.display().to_string()));
         }
         let config = path.join(CONFIG);
         let fail = |path: &Path| {
@@ -136,8 +138,8 @@ impl ZfsPool {
         };
         fs::DirBuilder::new().mode(0o700).create(&config).map_err(fail(&config))?;
         fs::set_permissions(&config, fs::Permissions::from_mode(0o700)).map_err(fail(&config))?;
-        std::os::unix::fs::chown(&path, Some(0), Some(0)).map_err(fail(&path))?;
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o711)).map_err(fail(&path))?;
+        std::os::unix::fs::chown(path, Some(0), Some(0)).map_err(fail(path))?;
+        fs::set_permissions(path, fs::Permissions::from_mode(0o711)).map_err(fail(path))?;
         Ok(())
     }
 }
@@ -304,7 +306,7 @@ impl Backend for ZfsPool {
             reached("storage.clone.install-made");
             self.zfs.mount(&dataset)?;
             reached("storage.clone.mounted");
-            self.prepare_zonepath(instance)
+            self.prepare_zonepath(&self.places.zonepath(instance))
         };
         fill().inspect_err(|_| drop(self.destroy(&dataset)))?;
         reached("storage.clone.done");
@@ -334,6 +336,7 @@ impl Backend for ZfsPool {
         if self.zfs.exists(&dataset)? && self.indestructible(instance)? {
             return Err(StorageError::Indestructible(instance.to_string()));
         }
+        self.discard_replacing(instance)?;
         self.destroy(&dataset)?;
         reached("storage.destroy.done");
         Ok(())
@@ -380,6 +383,18 @@ impl Backend for ZfsPool {
             Err(error) if error.kind() == FailureKind::NotFound => Ok(false),
             Err(error) => Err(error.into()),
         }
+    }
+
+    fn configure(&self, instance: InstanceUuid, options: &CloneOptions) -> Result<(), StorageError> {
+        self.set_all(instance, options)
+    }
+
+    fn replace_root(&self, instance: InstanceUuid, image: ImageUuid, options: &CloneOptions) -> Result<(), StorageError> {
+        self.replace(instance, image, options)
+    }
+
+    fn describe(&self, instance: InstanceUuid) -> Result<String, StorageError> {
+        Ok(self.zfs.get_all(&self.require_instance(instance)?)?)
     }
 
     fn snapshot(&self, instance: InstanceUuid, label: &SnapshotLabel) -> Result<(), StorageError> {

@@ -70,6 +70,10 @@ impl Invocation {
         Self::zfs("read a property of", dataset, &["get", "-H", "-p", "-o", "value", property, dataset.as_str()])
     }
 
+    pub(crate) fn get_all(dataset: &DatasetName) -> Self {
+        Self::zfs("read the properties of", dataset, &["get", "-H", "-p", "-o", "property,value,source", "all", dataset.as_str()])
+    }
+
     pub(crate) fn set(dataset: &DatasetName, properties: &Properties) -> Self {
         let mut arguments = vec!["set".to_owned()];
         arguments.extend(properties.words());
@@ -143,6 +147,7 @@ mod tests {
                 "zfs list -H -p -t snapshot -d 1 -o name,used,referenced,creation,userrefs,guid zones/a",
             ),
             (Invocation::get(&dataset, "quota"), "zfs get -H -p -o value quota zones/a"),
+            (Invocation::get_all(&dataset), "zfs get -H -p -o property,value,source all zones/a"),
             (Invocation::set(&dataset, &properties), "zfs set quota=1073741824 canmount=noauto zones/a"),
             (Invocation::mount(&dataset), "zfs mount zones/a"),
             (Invocation::unmount(&dataset), "zfs unmount zones/a"),

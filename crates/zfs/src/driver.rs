@@ -266,6 +266,14 @@ impl Zfs {
         Ok(run::run(&Invocation::get(dataset, property))?.trim_end_matches('\n').to_owned())
     }
 
+    /// All properties of a dataset, one a line: name, value, source. `zfs get -Hp all`.
+    ///
+    /// # Errors
+    /// When the dataset does not exist.
+    pub fn get_all(&self, dataset: &DatasetName) -> Result<String, ZfsError> {
+        run::run(&Invocation::get_all(dataset))
+    }
+
     /// Sets properties in one call. `zfs set`.
     ///
     /// # Errors

@@ -12,7 +12,7 @@
 //! | [`Zfs::send`], [`Zfs::receive`] of one snapshot | `lzc_send`, `lzc_receive` |
 //! | [`Zfs::receive`] of a package (`send -R`, `-I`, `-p`) | `zfs receive -u`: libzfs_core takes single streams only |
 //! | [`Zfs::exists`] | `lzc_exists` |
-//! | [`Zfs::list`], [`Zfs::list_snapshots`], [`Zfs::get`] | `zfs list -Hp`, `zfs get -Hp`: one call for all datasets |
+//! | [`Zfs::list`], [`Zfs::list_snapshots`], [`Zfs::get`], [`Zfs::get_all`] | `zfs list -Hp`, `zfs get -Hp`: one call for all datasets |
 //! | [`Zfs::set`], [`Zfs::mount`], [`Zfs::unmount`], [`Zfs::rename`], [`Zfs::rename_snapshot`] | `zfs` |
 //! | [`Zfs::destroy_recursive`], [`Zfs::rollback_recursive`] | `zfs destroy -r`, `zfs rollback -r` |
 //! | [`Zfs::pools`], [`Zfs::pool_health`] | `zpool list -Hp`, `zpool status` |

@@ -113,7 +113,7 @@ impl Machines for Node {
     }
 
     fn update(&self, uuid: InstanceUuid, update: JsonMap) -> Result<(), MachineError> {
-        self.instances()?.update(uuid, update).map_err(|error| instance_error(&error))
+        self.instances()?.update(uuid, update).map(drop).map_err(|error| instance_error(&error))
     }
 
     fn start(&self, uuid: InstanceUuid) -> Result<(), MachineError> {

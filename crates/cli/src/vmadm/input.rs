@@ -35,6 +35,15 @@ pub(super) fn payload(input: &Input, verb: &str) -> Result<JsonMap, Failure> {
     parse(&text)
 }
 
+/// A payload made of `KEY=VALUE` words: all values are text (instances.md section 2.8). The last of several of one key counts.
+pub(super) fn words(words: &[String]) -> Result<JsonMap, Failure> {
+    let pair = |word: &String| match word.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), Value::from(value))),
+        _ => Err(Failure::Usage(format!("Invalid argument: \"{word}\" (must be KEY=VALUE)."))),
+    };
+    words.iter().map(pair).collect()
+}
+
 fn read(source: impl Read) -> Result<Vec<u8>, Failure> {
     let mut bytes = Vec::new();
     source.take(MAX_PAYLOAD + 1).read_to_end(&mut bytes)?;
@@ -65,6 +74,15 @@ mod tests {
                 }
                 other => panic!("{other:?}"),
             }
+        }
+    }
+
+    #[test]
+    fn words_become_text_and_others_are_wrong_usage() {
+        let payload = words(&["alias=a=b".into(), "cpu_cap=0".into(), "hostname=".into()]).unwrap();
+        assert_eq!(Value::Object(payload), serde_json::json!({"alias": "a=b", "cpu_cap": "0", "hostname": ""}));
+        for bad in ["alias", "=x"] {
+            assert!(matches!(words(&[bad.to_owned()]), Err(Failure::Usage(text)) if text.contains(bad)), "{bad}");
         }
     }
 

@@ -81,6 +81,15 @@ impl Backend for DirPool {
     fn indestructible(&self, instance: InstanceUuid) -> Result<bool, StorageError> {
         Ok(Dataset::read(&self.require_instance(instance)?)?.indestructible)
     }
+    fn configure(&self, instance: InstanceUuid, options: &CloneOptions) -> Result<(), StorageError> {
+        self.change_quota(instance, options.quota_mib)
+    }
+    fn replace_root(&self, instance: InstanceUuid, image: ImageUuid, options: &CloneOptions) -> Result<(), StorageError> {
+        self.replace(instance, image, options)
+    }
+    fn describe(&self, instance: InstanceUuid) -> Result<String, StorageError> {
+        Ok(format!("{:#?}\n", Dataset::read(&self.require_instance(instance)?)?))
+    }
     fn snapshot(&self, instance: InstanceUuid, name: &SnapshotLabel) -> Result<(), StorageError> {
         self.make_snapshot(instance, name)
     }

@@ -15,7 +15,7 @@ use triton_types::{ImageUuid, InstanceUuid};
 use super::{
     DirPool,
     dataset::{Dataset, FILE},
-    pool::{CLONING, ROLLBACK, io_error, is_image, make_directory, rename_new},
+    pool::{CLONING, REPLACING, ROLLBACK, io_error, is_image, make_directory, rename_new},
 };
 use crate::{
     CloneOptions, PoolStatus, StorageError, Usage,
@@ -95,7 +95,7 @@ impl DirPool {
                 by: format!("the mount on {}", mount.display()),
             });
         }
-        for suffix in [CLONING, ROLLBACK] {
+        for suffix in [CLONING, ROLLBACK, REPLACING] {
             self.clear_work(&self.suffixed(instance, suffix))?;
         }
         // The instance last: as long as anything of it is there, so is what names it.

@@ -7,7 +7,7 @@
 //! | `<uuid>/` without | instance; 0711 |
 //! | `<uuid>/.dataset.json` | quota, origin, size |
 //! | `<uuid>-partial/` | image under import: an interface, see instances.md section 8.5 |
-//! | `<uuid>-cloning/`, `<uuid>-rollback/` | copy under way (locked by its maker) or left by a killed one |
+//! | `<uuid>-cloning/`, `<uuid>-rollback/`, `<uuid>-reprovisioning/` | copy under way (locked by its maker) or left by a killed one |
 //! | `.snapshots/<uuid>/vmsnap-<name>/` | snapshot: `data/` and `snapshot.json` |
 //! | `.destroying-*` | being removed; renamed away first, so readers see all or nothing |
 
@@ -16,6 +16,7 @@ mod dataset;
 mod images;
 mod instances;
 mod pool;
+mod replace;
 mod snapshots;
 
 #[cfg(test)]

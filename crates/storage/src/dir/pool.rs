@@ -29,6 +29,7 @@ const DESTROYING: &str = ".destroying-";
 /// Suffixes of directories that are private to the call that fills them.
 pub(super) const CLONING: &str = "-cloning";
 pub(super) const ROLLBACK: &str = "-rollback";
+pub(super) const REPLACING: &str = "-reprovisioning";
 
 #[derive(Debug, Serialize, Deserialize)]
 struct Marker {
@@ -208,7 +209,7 @@ impl DirPool {
     /// Removes what killed calls left.
     pub(super) fn sweep_leftovers(&self) -> Result<Vec<String>, StorageError> {
         let leftovers = self.entries(|name, path| {
-            let ours = name.starts_with(DESTROYING) || name.ends_with(CLONING) || name.ends_with(ROLLBACK);
+            let ours = name.starts_with(DESTROYING) || [CLONING, ROLLBACK, REPLACING].iter().any(|suffix| name.ends_with(suffix));
             ours.then(|| (name.to_owned(), path.to_owned()))
         })?;
         let mut removed = Vec::new();

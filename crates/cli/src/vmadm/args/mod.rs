@@ -1,5 +1,6 @@
 //! The command line of vmadm (instances.md section 4).
 
+mod change;
 mod power;
 mod query;
 mod rewrite;
@@ -11,6 +12,7 @@ use clap_complete::Shell;
 use triton_agent::CommonArgs;
 use triton_types::InstanceUuid;
 
+pub use change::{Reprovision, SnapshotTarget, Update};
 pub use power::{Kill, Reboot, Stop};
 pub use query::{Info, List, Lookup, Validate};
 pub use rewrite::{rewrite, wants_help};
@@ -33,6 +35,12 @@ pub struct VmadmArgs {
 pub enum Verb {
     /// Create an instance from a JSON payload, and start it unless autoboot is false
     Create(Input),
+    /// Change properties of an instance, from a JSON payload or from KEY=VALUE words
+    ///
+    /// Takes effect at once where it can: limits, quota, tmpfs, metadata, tags, protection. What a running instance gets only
+    /// at its next boot (NICs, routes, file systems, host name) is said on standard error. All of a payload is applied or
+    /// nothing. Maps and lists are changed by set_tags, remove_tags, add_nics, update_nics, remove_nics and their like.
+    Update(Update),
     /// Stop an instance and destroy everything that belongs to it
     #[command(visible_alias = "destroy")]
     Delete(Target),
@@ -46,6 +54,17 @@ pub enum Verb {
     Reboot(Reboot),
     /// Send a signal to the instance's init
     Kill(Kill),
+    /// Replace an instance's root by that of another image, and start it
+    ///
+    /// The payload holds the image_uuid. Identity, NICs, metadata, limits and private volumes stay; everything else in the
+    /// instance's file system, and its snapshots, is lost.
+    Reprovision(Reprovision),
+    /// Make a snapshot of an instance's file system, metadata, tags and routes
+    CreateSnapshot(SnapshotTarget),
+    /// Put an instance back to a snapshot, destroying newer ones, and start it
+    RollbackSnapshot(SnapshotTarget),
+    /// Destroy a snapshot of an instance
+    DeleteSnapshot(SnapshotTarget),
     /// Print an instance as JSON
     #[command(visible_alias = "json")]
     Get(Target),

@@ -1,5 +1,6 @@
 //! What each verb does.
 
+mod change;
 mod query;
 
 use std::{
@@ -46,6 +47,11 @@ pub(super) fn run(layout: &Layout, verb: Verb) -> Result<(), Failure> {
             let name = instances.kill(kill.uuid, &kill.signal)?;
             say(&format!("Sent signal \"{name}\" to init process for VM {}", kill.uuid));
         }
+        Verb::Update(arguments) => change::update(&instances, &arguments)?,
+        Verb::Reprovision(arguments) => change::reprovision(&instances, &arguments)?,
+        Verb::CreateSnapshot(target) => change::create_snapshot(&instances, &target)?,
+        Verb::RollbackSnapshot(target) => change::rollback_snapshot(&instances, &target)?,
+        Verb::DeleteSnapshot(target) => change::delete_snapshot(&instances, &target)?,
         Verb::Get(target) => {
             instances.adopt_if_orphaned(target.uuid);
             print_json(&Value::Object(to_json(&instances.load(target.uuid)?)))?;

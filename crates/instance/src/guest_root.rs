@@ -1,0 +1,103 @@
+//! The root of a guest from outside: who owns it, and the files that the host keeps in it and beside it.
+
+use std::{
+    fs::{self, Permissions},
+    os::unix::fs::{PermissionsExt, chown},
+};
+
+use triton_files::{FileError, SafeRoot};
+use triton_storage::CloneOptions;
+use triton_types::{IdRange, InstanceUuid, MachineFile, Ownership, VmConfig};
+
+use crate::{InstanceError, Instances, guest_files, seed};
+
+impl Instances {
+    /// Gives a new root, which has the image's ids, to the instance's id range. Notes how in `file`. May be repeated.
+    pub(crate) fn own_root(&self, file: &mut MachineFile) -> Result<(), InstanceError> {
+        let uuid = file.config.uuid;
+        let ownership = self.storage.detect_ownership(uuid).map_err(InstanceError::step("find out how to own the files of", uuid))?;
+        let Some(storage) = file.storage.as_mut() else {
+            return Err(InstanceError::Node(format!("instance {uuid} has no storage record")));
+        };
+        storage.ownership = Some(ownership);
+        if ownership == Ownership::Shifted {
+            self.storage.shift(uuid, storage.ids).map_err(InstanceError::step("shift the ids of", uuid))?;
+        }
+        self.close_zonepath(file)
+    }
+
+    /// Closes the instance's directory to the users of the host, as far as its files need it.
+    pub(crate) fn close_zonepath(&self, file: &MachineFile) -> Result<(), InstanceError> {
+        let Some((ids, Some(Ownership::Idmapped))) = file.storage.map(|storage| (storage.ids, storage.ownership)) else { return Ok(()) };
+        // Real ids are on disk, set-uid programs among them: nobody of the host but root may come near. The guest's own
+        // root must pass, since it is who mounts what lies beside its root file system.
+        let zonepath = self.storage.zonepath(file.config.uuid);
+        chown(&zonepath, Some(0), Some(ids.base)).map_err(|e| FileError::new("give to the guest's group", &zonepath, e))?;
+        let closed = Permissions::from_mode(0o710);
+        Ok(fs::set_permissions(&zonepath, closed).map_err(|e| FileError::new("set the mode of", &zonepath, e))?)
+    }
+
+    /// The guest's root for writing files that belong to its own root user.
+    pub(crate) fn safe_root(&self, file: &MachineFile) -> Result<SafeRoot, InstanceError> {
+        let uuid = file.config.uuid;
+        let owner = match file.storage.and_then(|storage| Some((storage.ids, storage.ownership?))) {
+            Some((IdRange { base, .. }, Ownership::Shifted)) => (base, base),
+            Some((_, Ownership::Idmapped)) => (0, 0),
+            None => return Err(InstanceError::Node(format!("the root of instance {uuid} is not complete"))),
+        };
+        SafeRoot::open(&self.storage.root(uuid), owner).map_err(InstanceError::step("open the root of", uuid))
+    }
+
+    /// Writes the guest's files for a first boot, and the seed for images with cloud-init. May be repeated.
+    pub(crate) fn fill_root(&self, file: &MachineFile) -> Result<(), InstanceError> {
+        let uuid = file.config.uuid;
+        let root = self.safe_root(file)?;
+        guest_files::write(&root, &file.config).map_err(InstanceError::step("write the guest's files of", uuid))?;
+        let ids = file.storage.map(|storage| storage.ids).filter(|_| guest_files::has_cloud_init(&root));
+        if let Some(ids) = ids {
+            seed::write(&self.storage.zonepath(uuid).join("seed"), &file.config, ids)
+                .map_err(InstanceError::step("write the seed of", uuid))?;
+        }
+        Ok(())
+    }
+
+    /// Writes again what changed from `old` to `new` in the guest's files and in its seed.
+    pub(crate) fn refresh_root(&self, old: &VmConfig, new: &MachineFile) -> Result<(), InstanceError> {
+        let uuid = new.config.uuid;
+        let seed_directory = self.storage.zonepath(uuid).join("seed");
+        if let Some(storage) = new.storage.filter(|_| seed_directory.is_dir()) {
+            seed::write(&seed_directory, &new.config, storage.ids).map_err(InstanceError::step("write the seed of", uuid))?;
+        }
+        let root = self.safe_root(new)?;
+        let files = guest_files::changed_files(old, &new.config, guest_files::has_cloud_init(&root));
+        guest_files::write_files(&root, files).map_err(InstanceError::step("write the guest's files of", uuid))
+    }
+
+    /// Makes the private volumes that the file systems name (instances.md section 2.5), owned by the guest's root.
+    pub(crate) fn make_volumes(&self, file: &MachineFile) -> Result<(), InstanceError> {
+        let Some(ids) = file.storage.map(|storage| storage.ids) else { return Ok(()) };
+        let config = &file.config;
+        let volumes = self.storage.zonepath(config.uuid).join("volumes");
+        let prefix = format!("/{}/{}/volumes/", self.storage.pool(), config.uuid);
+        let names = config.filesystems.iter().filter_map(|filesystem| filesystem.source.strip_prefix(&prefix));
+        for name in names.filter(|name| name.parse::<InstanceUuid>().is_ok()) {
+            let volume = volumes.join(name);
+            if !volume.is_dir() {
+                fs::create_dir_all(&volume).map_err(|e| FileError::new("create directory", &volume, e))?;
+            }
+            chown(&volume, Some(ids.base), Some(ids.base)).map_err(|e| FileError::new("give to the guest", &volume, e))?;
+        }
+        Ok(())
+    }
+}
+
+/// What storage needs to know of a configuration.
+pub(crate) fn clone_options(config: &VmConfig) -> CloneOptions {
+    CloneOptions {
+        quota_mib: config.quota.as_ref().and_then(triton_types::Quota::mib),
+        compression: config.zfs_root_compression.clone(),
+        recordsize: config.zfs_root_recsize,
+        filesystem_limit: config.zfs_filesystem_limit,
+        snapshot_limit: config.zfs_snapshot_limit,
+    }
+}
