@@ -44,10 +44,32 @@ impl Instances {
         if self.storage.indestructible(uuid).unwrap_or(false) {
             return Err(InstanceError::Protected("indestructible_zoneroot is set, cannot delete".to_owned()));
         }
+        self.check_volumes(uuid)?;
         if file.config.indestructible_delegated {
             return Err(InstanceError::Protected("indestructible_delegated is set, cannot delete".to_owned()));
         }
         Ok(())
+    }
+
+    /// Refuses to delete private volumes that other instances use (instances.md section 2.5).
+    fn check_volumes(&self, uuid: InstanceUuid) -> Result<(), InstanceError> {
+        let prefix = format!("/{}/{uuid}/volumes/", self.storage.pool());
+        let uses = |other: &InstanceUuid| {
+            *other != uuid
+                && self
+                    .machines
+                    .read_alone(*other)
+                    .is_ok_and(|file| file.config.filesystems.iter().any(|filesystem| filesystem.source.starts_with(&prefix)))
+        };
+        if !self.storage.zonepath(uuid).join("volumes").is_dir() {
+            return Ok(());
+        }
+        let sharers: Vec<InstanceUuid> = self.machines.uuids()?.into_iter().filter(uses).collect();
+        if sharers.is_empty() {
+            return Ok(());
+        }
+        let names = serde_json::to_string(&sharers).unwrap_or_default();
+        Err(InstanceError::Protected(format!("Unable to delete VM {uuid} the following VMs are sharing its volumes: {names}")))
     }
 
     /// The part of a deletion that follows the mark. Every step tolerates that it was done before.
@@ -55,6 +77,8 @@ impl Instances {
         self.heal(uuid)?;
         self.halt(uuid, StopOptions { force: true, timeout: None })?;
         steps::reached("delete.stopped");
+        self.archive(uuid);
+        steps::reached("delete.archived");
         self.storage.destroy_instance(uuid).map_err(InstanceError::step("destroy the storage of", uuid))?;
         steps::reached("delete.destroyed");
         let runtime = self.layout.runtime(uuid);

@@ -28,7 +28,7 @@ pub fn all_protections(layout: &Layout) -> Result<Vec<Protection>, String> {
         match machines.read_alone(uuid) {
             Ok(file) => all.extend(protections(&file.config)),
             Err(error) => {
-                tracing::warn!(vm_uuid = %uuid, error = %crate::error::chain_text(&error), "its NICs are not guarded: they send nothing")
+                tracing::warn!(vm_uuid = %uuid, error = %crate::error::chain_text(&error), "its NICs are not guarded: they send nothing");
             }
         }
     }

@@ -2,88 +2,14 @@
 //! is all there is to judge.
 #![allow(clippy::unwrap_used)] // a panic is a failed test
 
-use std::{
-    fs,
-    io::Cursor,
-    os::unix::fs::MetadataExt,
-    path::PathBuf,
-    process::Command,
-    sync::atomic::{AtomicU32, Ordering},
-};
+mod bed;
 
+use std::{fs, io::Cursor, os::unix::fs::MetadataExt, process::Command};
+
+use bed::{Bed, quota, run};
 use triton_files::Layout;
-use triton_storage::{CloneOptions, Storage, StorageError};
-use triton_types::{ImageUuid, InstanceUuid, StorageKind};
-
-/// A pool on a file, mounted below a root of its own; gone at the end.
-struct Bed {
-    root: PathBuf,
-    pool: String,
-    storage: Option<Storage>,
-}
-
-impl Bed {
-    /// `None` without the kernel module.
-    fn new() -> Option<Self> {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let pool = format!("tritontest{}x{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-        let root = PathBuf::from("/run").join(&pool);
-        fs::create_dir_all(&root).unwrap();
-        let mut bed = Self { root, pool, storage: None };
-        let layout = Layout::new(&bed.root);
-        layout.prepare().unwrap();
-        if !std::path::Path::new("/dev/zfs").exists() {
-            assert!(Storage::choose(&layout, StorageKind::Zfs, &bed.pool).unwrap_err().to_string().contains("ZFS is not available"));
-            return None;
-        }
-        let file = bed.root.join("vdev");
-        fs::File::create(&file).unwrap().set_len(512 << 20).unwrap();
-        run(
-            "zpool",
-            &["create", "-o", "cachefile=none", "-O", "atime=off", "-m", bed.at("").to_str().unwrap(), &bed.pool, file.to_str().unwrap()],
-        );
-        bed.storage = Some(Storage::choose(&layout, StorageKind::Zfs, &bed.pool).unwrap());
-        Some(bed)
-    }
-
-    fn storage(&self) -> &Storage {
-        self.storage.as_ref().unwrap()
-    }
-
-    fn at(&self, below: &str) -> PathBuf {
-        self.root.join(&self.pool).join(below)
-    }
-
-    /// An image with one file of 1 MiB in its root.
-    fn image(&self) -> ImageUuid {
-        let image = ImageUuid::random();
-        let path = self.storage().begin_image(image, None).unwrap();
-        assert_eq!(path, self.at(&format!("{image}-partial")));
-        fs::create_dir_all(path.join("root/etc")).unwrap();
-        fs::write(path.join("root/etc/data"), vec![7; 1 << 20]).unwrap();
-        self.storage().commit_image(image).unwrap();
-        image
-    }
-}
-
-impl Drop for Bed {
-    fn drop(&mut self) {
-        if self.storage.take().is_some() {
-            run("zpool", &["destroy", "-f", &self.pool]);
-        }
-        fs::remove_dir_all(&self.root).unwrap();
-    }
-}
-
-fn run(program: &str, arguments: &[&str]) -> String {
-    let output = Command::new(program).args(arguments).output().unwrap();
-    assert!(output.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
-fn quota(mib: u64) -> CloneOptions {
-    CloneOptions { quota_mib: Some(mib), ..CloneOptions::default() }
-}
+use triton_storage::{Storage, StorageError};
+use triton_types::{ImageUuid, InstanceUuid};
 
 #[test]
 fn an_image_is_committed_listed_cloned_and_not_deleted_under_a_clone() {

@@ -109,12 +109,44 @@ impl Node {
     pub fn with_image(name: &str) -> Self {
         let node = Self::new(name);
         let (manifest, file) = image_files();
-        let path = node.layout.at("/var/tmp/image.tar.gz");
-        fs::write(&path, file).expect("disk");
-        let storage = Arc::new(Storage::open(&node.layout).expect("storage was chosen"));
-        let images = Images::open(&node.layout, storage).expect("the image database");
-        images.install(&manifest, &[path], &CancelToken::default(), &Quiet).expect("the test image can be installed");
+        node.install(&manifest, &file);
         node
+    }
+
+    /// Installs an image.
+    ///
+    /// # Panics
+    /// When it cannot be installed.
+    pub fn install(&self, manifest: &Value, file: &[u8]) {
+        let path = self.layout.at("/var/tmp/image.tar.gz");
+        fs::write(&path, file).expect("disk");
+        let storage = Arc::new(Storage::open(&self.layout).expect("storage was chosen"));
+        let images = Images::open(&self.layout, storage).expect("the image database");
+        images.install(manifest, &[path], &CancelToken::default(), &Quiet).expect("the image can be installed");
+    }
+
+    /// Installs the test image once more as another one, and returns its uuid.
+    ///
+    /// # Panics
+    /// As [`Node::install`].
+    pub fn second_image(&self) -> String {
+        let (mut manifest, file) = image_files();
+        let uuid = IMAGE_UUID.replace("0001", "0002");
+        manifest["uuid"] = uuid.as_str().into();
+        manifest["version"] = "2.0.0".into();
+        self.install(&manifest, &file);
+        uuid
+    }
+
+    /// A limit of a running instance: the first of these files that its payload's group has.
+    ///
+    /// # Panics
+    /// When it has none of them.
+    pub fn limit(&self, uuid: &str, files: &[&str]) -> String {
+        let cgroups = Cgroups::probe().expect("control groups");
+        let group = format!("{}/payload", self.cgroup(uuid));
+        let found = files.iter().find_map(|file| cgroups.get(&group, file).ok());
+        found.unwrap_or_else(|| panic!("{group} has none of {files:?}")).trim().to_owned()
     }
 
     /// Where the node's files are.
@@ -274,7 +306,9 @@ impl Node {
             ("machines", names(self.layout.machines())),
             ("run-states", names(self.layout.run_states())),
             ("runtime", names(self.layout.at("/run/triton/runtime"))),
-            ("pool", names(self.layout.at("/zones"))),
+            // The pool's directory of snapshots stays once it was made; what is in it does not.
+            ("pool", names(self.layout.at("/zones")).into_iter().filter(|name| name != ".snapshots").collect()),
+            ("snapshots", names(self.layout.at("/zones/.snapshots"))),
             ("guards", names(self.layout.at("/var/tmp")).into_iter().filter(|name| name.starts_with("machine-")).collect()),
             ("veths", self.links().into_iter().filter(|name| name.starts_with("vt")).collect()),
             ("cgroups", cgroups),

@@ -43,8 +43,7 @@ impl DirPool {
                     copy_tree(&from, &to, &[])?;
                 }
             }
-            Dataset { quota_bytes: options.quota_bytes(), ..Dataset::new(Some(image)) }
-                .write(&work.path)?;
+            Dataset { quota_bytes: options.quota_bytes(), ..Dataset::new(Some(image)) }.write(&work.path)?;
             fs::set_permissions(&work.path, fs::Permissions::from_mode(0o711)).map_err(io_error("set the mode of", &work.path))?;
             sync_all(&work.path)?;
             reached("storage.replace.copied");
