@@ -78,6 +78,9 @@ fn overlay(
         entry.kind = kind;
     }
     if let Some(source) = text(input, "source") {
+        if source.parse::<InstanceUuid>().is_err() && !may_be_shown(&source, pool) {
+            return Err(PayloadError::InvalidValues(vec!["filesystems.*.source".to_owned()]));
+        }
         entry.source = if source.parse::<InstanceUuid>().is_ok() {
             // A bare uuid is a private volume of this instance: its dataset is made together with the instance.
             format!("/{pool}/{vm}/volumes/{source}")
@@ -86,6 +89,9 @@ fn overlay(
         } else {
             return Err(PayloadError::MissingFilesystem { source_path: source });
         };
+    }
+    if !is_plain(&entry.target) {
+        return Err(PayloadError::InvalidValues(vec!["filesystems.*.target".to_owned()]));
     }
     if input.contains_key("raw") {
         entry.raw = text(input, "raw");
@@ -101,6 +107,69 @@ fn overlay(
     Ok(())
 }
 
+/// An absolute path to something below the root, which says where it leads.
+fn is_plain(path: &str) -> bool {
+    let mut names = path.split('/').filter(|name| !name.is_empty() && *name != ".").peekable();
+    path.starts_with('/') && !path.contains(char::is_control) && names.peek().is_some() && names.all(|name| name != "..")
+}
+
+/// Paths of the host that no guest may be given: what is not files, the node's own state, and the pool. Of the pool only whole
+/// private volumes: what is in one belongs to a guest, who could put a link there that leads anywhere.
+fn may_be_shown(source: &str, pool: &str) -> bool {
+    const NEVER: [&str; 8] = ["proc", "sys", "dev", "run", "boot", "var/run", "var/triton", "var/imgadm"];
+    let names: Vec<&str> = source.split('/').filter(|name| !name.is_empty() && *name != ".").collect();
+    let below = |top: &str| top.split('/').eq(names.iter().copied().take(top.split('/').count()));
+    let is_uuid = |name: &str| name.parse::<InstanceUuid>().is_ok();
+    if names.first() == Some(&pool) {
+        return is_plain(source) && matches!(names[1..], [vm, "volumes", volume] if is_uuid(vm) && is_uuid(volume));
+    }
+    is_plain(source) && !NEVER.iter().any(|top| below(top))
+}
+
 fn text(input: &JsonMap, key: &str) -> Option<String> {
     input.get(key).and_then(Value::as_str).map(str::to_owned).filter(|text| !text.trim().is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use crate::testing::*;
+
+    #[test]
+    fn no_path_leads_a_guest_to_the_node_itself_or_to_another_guests_files() {
+        let config = created(json!({}));
+        let add = |source: &str, target: &str| {
+            try_update(&config, json!({"add_filesystems": [{"type": "lofs", "source": source, "target": target}]}))
+        };
+        let other = "6a3f0c4e-2f0b-4c55-9a3c-0d1b5a7e9c12";
+        for source in [
+            "/",
+            "//",
+            "/proc",
+            "/proc/1/root",
+            "/sys",
+            "/dev/zfs",
+            "/run/triton",
+            "/var/triton/vmadm",
+            "/zones",
+            "data",
+            "/data/../proc",
+            "/data\n",
+        ]
+        .into_iter()
+        .map(str::to_owned)
+        .chain([format!("/zones/{other}/root"), format!("/zones/{other}/volumes/{other}/link"), format!("/zones/{other}/config")])
+        {
+            let error = add(&source, "/mnt").unwrap_err().to_string();
+            assert!(error.starts_with("Invalid value(s) for: ") && error.ends_with("filesystems.*.source"), "{source}: {error}");
+        }
+        for target in ["mnt", "/", "/mnt/../etc", "/mnt\tx"] {
+            let error = add("/data", target).unwrap_err().to_string();
+            assert!(error.starts_with("Invalid value(s) for: ") && error.ends_with("filesystems.*.target"), "{target}: {error}");
+        }
+        assert_eq!(add("/data", "/mnt").unwrap().config.filesystems[0].source, "/data");
+        assert_eq!(add("/devious", "/mnt").unwrap_err().to_string(), "missing requested filesystem: /devious");
+        assert_eq!(add(other, "/mnt").unwrap().config.filesystems[0].source, format!("/zones/{UUID}/volumes/{other}"));
+    }
 }
