@@ -117,6 +117,7 @@ pub async fn run(
     ready::notify("registering with CNAPI");
 
     let mut loops = JoinSet::new();
+    loops.spawn(repeat_agents(outbox.clone(), model.refresh_agents.clone()));
     let options = HttpOptions::new(user_agent(settings.server));
     let cnapi = CnApi::new(HttpClient::new(options), settings.cnapi.clone(), settings.server);
     let wire = Arc::new(Wire::new(cnapi, numbers.clone()));
@@ -156,6 +157,14 @@ pub async fn run(
     loops.shutdown().await;
     info!("stopped");
     Ok(())
+}
+
+/// Posts the list of agents whenever it is asked for.
+async fn repeat_agents(outbox: Arc<Outbox>, asked: Arc<tokio::sync::Notify>) {
+    loop {
+        asked.notified().await;
+        outbox.agents();
+    }
 }
 
 fn status_source(

@@ -68,6 +68,36 @@ pub trait Machines: Send + Sync + 'static {
     /// When the update is refused, or this version cannot make it.
     fn update(&self, uuid: InstanceUuid, update: JsonMap) -> Result<(), MachineError>;
 
+    /// The VM objects of all instances that are not hidden.
+    ///
+    /// # Errors
+    /// When the list is not complete.
+    fn list(&self) -> Result<Vec<Value>, MachineError>;
+
+    /// Makes a snapshot.
+    ///
+    /// # Errors
+    /// When the name is not legal or taken, or storage refuses.
+    fn create_snapshot(&self, uuid: InstanceUuid, name: &str) -> Result<(), MachineError>;
+
+    /// Destroys a snapshot.
+    ///
+    /// # Errors
+    /// `No snapshot named ...` when there is none.
+    fn delete_snapshot(&self, uuid: InstanceUuid, name: &str) -> Result<(), MachineError>;
+
+    /// Puts an instance back to a snapshot, and starts it.
+    ///
+    /// # Errors
+    /// When there is no such snapshot, or the instance does not start.
+    fn rollback_snapshot(&self, uuid: InstanceUuid, name: &str) -> Result<(), MachineError>;
+
+    /// Gives an instance the image that `payload` names, and starts it.
+    ///
+    /// # Errors
+    /// When it is refused, or the instance does not start.
+    fn reprovision(&self, uuid: InstanceUuid, payload: &JsonMap) -> Result<(), MachineError>;
+
     /// Starts it.
     ///
     /// # Errors

@@ -6,16 +6,21 @@ mod command_execute;
 mod execution;
 mod firewall;
 mod images;
+mod machine_change;
 mod machine_create;
 mod machine_destroy;
+mod machine_networks;
 mod machine_power;
+mod machine_proc;
 mod machine_query;
 mod plain;
+mod server;
+mod zfs;
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use serde_json::{Value, json};
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use triton_files::Layout;
 use triton_headnode::BaseUrl;
 use triton_types::{ImageUuid, InstanceUuid, JsonMap};
@@ -48,6 +53,8 @@ pub struct Model {
     pub script_directories: Vec<PathBuf>,
     /// How often a destruction looks at a guard file.
     pub guard_poll: Duration,
+    /// Rung when CNAPI is to be sent the list of agents again.
+    pub refresh_agents: Arc<Notify>,
     changes: Arc<Semaphore>,
     imports: Arc<std::sync::Mutex<BTreeMap<ImageUuid, Arc<tokio::sync::Mutex<()>>>>>,
 }
@@ -69,6 +76,7 @@ impl Model {
             sysinfo,
             firewaller,
             guard_poll: Duration::from_secs(1),
+            refresh_agents: Arc::default(),
             changes: Arc::new(Semaphore::new(MOST_CHANGES)),
             imports: Arc::default(),
         }
@@ -154,8 +162,31 @@ pub fn registry(model: &Model) -> Registry {
         ImageGet => images::image_get,
         CommandExecute => command_execute::command_execute,
         ServerSysinfo => plain::server_sysinfo,
+        ServerReboot => server::server_reboot,
+        ServerOverprovisionRatio => server::server_overprovision_ratio,
+        ServerUpdateNics => server::server_update_nics,
+        RefreshAgents => server::refresh_agents,
+        MachineUpdate => machine_change::machine_update,
+        MachineCreateSnapshot => machine_change::machine_create_snapshot,
+        MachineRollbackSnapshot => machine_change::machine_rollback_snapshot,
+        MachineDeleteSnapshot => machine_change::machine_delete_snapshot,
+        MachineReprovision => machine_change::machine_reprovision,
+        MachineUpdateNics => machine_networks::machine_update_nics,
+        MachineProc => machine_proc::machine_proc,
+        ZfsCreateDataset => zfs::zfs_create_dataset,
+        ZfsDestroyDataset => zfs::zfs_destroy_dataset,
+        ZfsRenameDataset => zfs::zfs_rename_dataset,
+        ZfsSnapshotDataset => zfs::zfs_snapshot_dataset,
+        ZfsRollbackDataset => zfs::zfs_rollback_dataset,
+        ZfsCloneDataset => zfs::zfs_clone_dataset,
+        ZfsSetProperties => zfs::zfs_set_properties,
+        ZfsGetProperties => zfs::zfs_get_properties,
+        ZfsListDatasets => zfs::zfs_list_datasets,
+        ZfsListSnapshots => zfs::zfs_list_snapshots,
+        ZfsListPools => zfs::zfs_list_pools,
     }
     registry.set(TaskName::Nop, plain::nop);
     registry.set(TaskName::Sleep, plain::sleep);
+    registry.set(TaskName::ShutdownCnAgentUpdate, server::shutdown_cn_agent_update);
     registry
 }

@@ -116,6 +116,27 @@ impl Machines for Node {
         self.instances()?.update(uuid, update).map(drop).map_err(|error| instance_error(&error))
     }
 
+    fn list(&self) -> Result<Vec<Value>, MachineError> {
+        let all = self.instances()?.list_json(false).map_err(|error| instance_error(&error))?;
+        Ok(all.into_iter().map(Value::Object).collect())
+    }
+
+    fn create_snapshot(&self, uuid: InstanceUuid, name: &str) -> Result<(), MachineError> {
+        self.instances()?.create_snapshot(uuid, name).map_err(|error| instance_error(&error))
+    }
+
+    fn delete_snapshot(&self, uuid: InstanceUuid, name: &str) -> Result<(), MachineError> {
+        self.instances()?.delete_snapshot(uuid, name).map_err(|error| instance_error(&error))
+    }
+
+    fn rollback_snapshot(&self, uuid: InstanceUuid, name: &str) -> Result<(), MachineError> {
+        self.instances()?.rollback_snapshot(uuid, name, triton_instance::RollbackOptions::default()).map_err(|error| instance_error(&error))
+    }
+
+    fn reprovision(&self, uuid: InstanceUuid, payload: &JsonMap) -> Result<(), MachineError> {
+        self.instances()?.reprovision(uuid, payload).map_err(|error| instance_error(&error))
+    }
+
     fn start(&self, uuid: InstanceUuid) -> Result<(), MachineError> {
         self.instances()?.start(uuid).map_err(|error| instance_error(&error))
     }

@@ -305,7 +305,6 @@ async fn unknown_parameters_are_accepted_by_every_task() {
 async fn known_tasks_without_code_say_so_in_a_500() {
     let bed = Bed::start().await;
     for (task, expected) in [
-        ("machine_update", "machine_update is not available on Linux compute nodes in this version"),
         ("machine_migrate", "machine_migrate is not available on Linux compute nodes in this version"),
         ("docker_exec", "docker_exec is not available on Linux compute nodes in this version"),
         ("recovery_config", "Recovery Configuration error: encrypted pools are not available on Linux compute nodes"),

@@ -4,6 +4,7 @@
 // The whole crate is a test; clippy.toml's permission covers only functions that are marked as one.
 #![allow(clippy::unwrap_used)]
 
+mod changes;
 mod commands;
 mod http;
 mod images;
@@ -11,4 +12,5 @@ mod lifecycle;
 mod machines;
 mod process;
 mod reporting;
+mod server;
 mod support;

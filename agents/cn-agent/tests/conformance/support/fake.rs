@@ -15,6 +15,9 @@ use triton_types::{ImageUuid, InstanceUuid, JsonMap};
 pub struct Vm {
     pub running: bool,
     pub hidden: bool,
+    pub snapshots: BTreeSet<String>,
+    /// Further properties.
+    pub more: JsonMap,
 }
 
 /// The node. Every call is recorded in words.
@@ -29,10 +32,18 @@ pub struct FakeNode {
     moved: Condvar,
 }
 
+impl Vm {
+    fn object(&self, uuid: InstanceUuid) -> Value {
+        let mut object = json!({"uuid": uuid, "state": if self.running { "running" } else { "stopped" }});
+        object.as_object_mut().unwrap().extend(self.more.clone());
+        object
+    }
+}
+
 impl FakeNode {
     pub fn add(&self, running: bool, hidden: bool) -> InstanceUuid {
         let uuid = InstanceUuid::random();
-        self.vms.lock().unwrap().insert(uuid, Vm { running, hidden });
+        self.vms.lock().unwrap().insert(uuid, Vm { running, hidden, ..Vm::default() });
         uuid
     }
 
@@ -88,7 +99,47 @@ impl Machines for FakeNode {
             if vm.hidden && !include_dni {
                 return Err(MachineError::new(format!("vmadm load {uuid} failed: No such zone"), Some("VmNotFound")));
             }
-            Ok(json!({"uuid": uuid, "state": if vm.running { "running" } else { "stopped" }}))
+            Ok(vm.object(uuid))
+        })
+    }
+
+    fn list(&self) -> Result<Vec<Value>, MachineError> {
+        Ok(self.vms.lock().unwrap().iter().filter(|(_, vm)| !vm.hidden).map(|(uuid, vm)| vm.object(*uuid)).collect())
+    }
+
+    fn create_snapshot(&self, uuid: InstanceUuid, name: &str) -> Result<(), MachineError> {
+        self.record(format!("create_snapshot {uuid} {name}"));
+        self.with(uuid, |vm| match vm.snapshots.insert(name.to_owned()) {
+            true => Ok(()),
+            false => Err(MachineError::new("Snapshot already exists.", None)),
+        })
+    }
+
+    fn delete_snapshot(&self, uuid: InstanceUuid, name: &str) -> Result<(), MachineError> {
+        self.record(format!("delete_snapshot {uuid} {name}"));
+        self.with(uuid, |vm| match vm.snapshots.remove(name) {
+            true => Ok(()),
+            false => Err(MachineError::new(format!("No snapshot named '{name}' for {uuid}"), None)),
+        })
+    }
+
+    fn rollback_snapshot(&self, uuid: InstanceUuid, name: &str) -> Result<(), MachineError> {
+        self.record(format!("rollback_snapshot {uuid} {name}"));
+        self.with(uuid, |vm| match vm.snapshots.contains(name) {
+            true => {
+                vm.running = true;
+                Ok(())
+            }
+            false => Err(MachineError::new(format!("No snapshot named '{name}' for {uuid}"), None)),
+        })
+    }
+
+    fn reprovision(&self, uuid: InstanceUuid, payload: &JsonMap) -> Result<(), MachineError> {
+        self.record(format!("reprovision {uuid} {}", payload["image_uuid"]));
+        self.slow("reprovision")?;
+        self.with(uuid, |vm| {
+            vm.running = true;
+            Ok(())
         })
     }
 
@@ -96,7 +147,7 @@ impl Machines for FakeNode {
         let uuid = payload["uuid"].as_str().unwrap().parse().unwrap();
         self.record(format!("create {uuid}"));
         self.slow("create")?;
-        self.vms.lock().unwrap().insert(uuid, Vm { running: true, hidden: false });
+        self.vms.lock().unwrap().insert(uuid, Vm { running: true, ..Vm::default() });
         Ok(())
     }
 
