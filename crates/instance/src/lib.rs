@@ -6,6 +6,7 @@
 //! (`instance-monitor`), so nothing here is needed for a guest to go on running.
 
 mod archive;
+mod all;
 mod boot;
 mod create;
 mod delete;
@@ -37,6 +38,7 @@ mod update;
 mod watch;
 mod world;
 
+pub use all::{AllReport, Progress};
 pub use boot::{BootFiles, prepare};
 pub use error::{InstanceError, chain_text as chain};
 pub use instances::{Instances, to_json};

@@ -1,5 +1,6 @@
 //! The command line of vmadm (instances.md section 4).
 
+mod all;
 mod change;
 mod power;
 mod query;
@@ -12,6 +13,7 @@ use clap_complete::Shell;
 use triton_agent::CommonArgs;
 use triton_types::InstanceUuid;
 
+pub use all::{BootAll, HaltAll};
 pub use change::{Reprovision, SnapshotTarget, Update};
 pub use power::{Kill, Reboot, Stop};
 pub use query::{Info, List, Lookup, Validate};
@@ -76,6 +78,10 @@ pub enum Verb {
     Info(Info),
     /// Check a payload without changing anything
     Validate(Validate),
+    /// Start every instance with autoboot that does not run, as the machine does when it boots
+    BootAll(BootAll),
+    /// Stop every running instance, as the machine does when it goes down; autoboot stays as it is
+    HaltAll(HaltAll),
     /// Attach this terminal to the instance's console; Ctrl-] leaves
     Console(Target),
     /// Print a completion script for a shell

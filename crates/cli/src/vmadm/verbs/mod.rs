@@ -1,5 +1,6 @@
 //! What each verb does.
 
+mod all;
 mod change;
 mod query;
 
@@ -64,6 +65,8 @@ pub(super) fn run(layout: &Layout, verb: Verb) -> Result<(), Failure> {
         Verb::Lookup(arguments) => query::lookup(&instances, &arguments)?,
         Verb::Validate(arguments) => query::validate_payload(&instances, &arguments)?,
         Verb::Console(target) => query::console(&instances, layout, target.uuid)?,
+        Verb::BootAll(arguments) => all::boot_all(&instances, &arguments)?,
+        Verb::HaltAll(arguments) => all::halt_all(&instances, &arguments)?,
         Verb::Completion { .. } => {}
     }
     Ok(())

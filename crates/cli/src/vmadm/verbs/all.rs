@@ -1,0 +1,40 @@
+//! The verbs for all instances, which the machine's own boot and shutdown call.
+
+use std::{thread, time::Duration};
+
+use triton_instance::{AllReport, InstanceError, Instances, chain};
+use triton_types::InstanceUuid;
+
+use super::super::{
+    Failure,
+    args::{BootAll, HaltAll},
+    say,
+};
+
+pub(super) fn boot_all(instances: &Instances, arguments: &BootAll) -> Result<(), Failure> {
+    let jobs = arguments.jobs.map_or_else(|| 2 * thread::available_parallelism().map_or(1, usize::from), usize::from);
+    let report = instances.boot_all(jobs, &|uuid, result| tell("started", "start", uuid, result))?;
+    sum_up("started", &report)
+}
+
+pub(super) fn halt_all(instances: &Instances, arguments: &HaltAll) -> Result<(), Failure> {
+    let timeout = Duration::from_secs(arguments.timeout);
+    let report = instances.halt_all(usize::from(arguments.jobs), timeout, &|uuid, result| tell("stopped", "stop", uuid, result))?;
+    sum_up("stopped", &report)
+}
+
+fn tell(done: &str, what: &str, uuid: InstanceUuid, result: Result<(), &InstanceError>) {
+    match result {
+        Ok(()) => say(&format!("Successfully {done} VM {uuid}")),
+        Err(error) => say(&format!("Failed to {what} VM {uuid}: {}", chain(error))),
+    }
+}
+
+fn sum_up(done: &str, report: &AllReport) -> Result<(), Failure> {
+    let text = format!("{} {done}, {} failed", report.done.len(), report.failed.len());
+    if report.failed.is_empty() {
+        say(&text);
+        return Ok(());
+    }
+    Err(Failure::Failed(text))
+}
