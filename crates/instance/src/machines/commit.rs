@@ -72,7 +72,7 @@ impl Machines {
     /// strictly increases (ruling 3).
     ///
     /// # Errors
-    /// When a file cannot be written. Before the change counts, nothing was changed; after it, the next change completes it.
+    /// When a file cannot be written. Nothing was changed then, unless that failed too: the next change completes it.
     pub(crate) fn commit(&self, old: &MachineFile, new: &MachineFile) -> Result<(), InstanceError> {
         let uuid = new.config.uuid;
         let mut parts = Parts::between(old, new);
@@ -85,7 +85,18 @@ impl Machines {
             Self::advance(&pending, before)?;
             steps::reached("update.pending");
         }
-        self.follow(new, parts, before)
+        self.follow(new, parts, before).inspect_err(|_| {
+            // A dataset that is full, say. What was written is put back; where that fails too, the next change settles it.
+            if let Err(error) = self.take_back(old, before) {
+                tracing::warn!(vm_uuid = %uuid, error = %crate::error::chain_text(&error), "a change that failed is not taken back yet");
+            }
+        })
+    }
+
+    /// Makes the files those of `old` again, and the change under way not count.
+    fn take_back(&self, old: &MachineFile, before: Timestamp) -> Result<(), InstanceError> {
+        let stored = self.read_files(old.config.uuid)?.file;
+        self.follow(old, Parts::between(&stored, old), before)
     }
 
     /// Finishes a change that was killed after it counted. True if there was one.

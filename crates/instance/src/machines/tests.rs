@@ -157,3 +157,17 @@ fn a_pending_file_of_an_instance_that_is_gone_makes_no_instance() {
     assert!(matches!(machines.read(uuid), Err(InstanceError::NotFound { .. })));
     assert!(machines.uuids().unwrap().is_empty());
 }
+
+#[test]
+fn a_change_whose_files_cannot_be_written_does_not_count() {
+    let node = Node::new("refused");
+    let machines = Machines::new(&node.0);
+    let uuid = InstanceUuid::random();
+    let old = node.machine(uuid);
+    machines.write(&old).unwrap();
+    // There is no directory for the documents.
+    fs::remove_dir_all(machines.zonepath(&old)).unwrap();
+    assert!(machines.commit(&old, &changed(&old, 7)).is_err());
+    assert!(!machines.pending_path(uuid).exists());
+    assert_eq!(machines.read(uuid).unwrap().file.config, old.config);
+}
