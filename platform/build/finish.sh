@@ -20,10 +20,14 @@ for program in "$PROGRAMS"/*; do
     install -m 755 "$program" "$root/usr/triton/bin/$name"
 done
 # Scripts of headnodes call the tools by these paths.
-for name in vmadm imgadm sysinfo; do
+for name in vmadm imgadm sysinfo nictagadm zonename bootparams sdc-factoryreset; do
     ln -sf "../triton/bin/$name" "$root/usr/bin/$name"
     ln -sf "../triton/bin/$name" "$root/usr/sbin/$name"
 done
+
+# Agents of SmartOS source the configuration by this path.
+mkdir -p "$root/usr/lib/sdc"
+ln -sf ../../triton/bin/config.sh "$root/usr/lib/sdc/config.sh"
 
 echo "step: names"
 echo "debian-live-$STAMP" >"$root/etc/hostname"

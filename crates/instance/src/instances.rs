@@ -81,8 +81,27 @@ impl Instances {
     /// # Errors
     /// [`InstanceError::NotFound`], [`InstanceError::Unreadable`].
     pub fn load(&self, uuid: InstanceUuid) -> Result<VmObject, InstanceError> {
+        Ok(self.object_of(self.read_mounted(uuid)?, true))
+    }
+
+    /// Reads an instance whose documents are on its dataset: mounted first, or they would seem to be empty after a boot of the node.
+    fn read_mounted(&self, uuid: InstanceUuid) -> Result<Machine, InstanceError> {
         let machine = self.machines.read(uuid)?;
-        Ok(self.object_of(machine, true))
+        let documents = self.machines.zonepath(&machine.file).join("config");
+        if self.storage.kind() == StorageKind::Dir || machine.file.lifecycle != Lifecycle::Installed || documents.is_dir() {
+            return Ok(machine);
+        }
+        let unreadable = |reason: String| InstanceError::Unreadable { uuid, reason };
+        match self.storage.instance_exists(uuid) {
+            // The dataset was destroyed by somebody: there is nothing that could be read.
+            Ok(false) => Ok(machine),
+            Ok(true) => {
+                let mounted = self.storage.mount_instance(uuid);
+                mounted.map_err(|error| unreadable(format!("its dataset cannot be mounted: {}", crate::error::chain_text(&error))))?;
+                self.machines.read(uuid)
+            }
+            Err(error) => Err(unreadable(crate::error::chain_text(&error))),
+        }
     }
 
     /// All VM objects in the order of uuids; those whose files cannot be used have the state `unreadable`. Instances with
@@ -93,7 +112,7 @@ impl Instances {
     pub fn list(&self, include_dni: bool) -> Result<Vec<VmObject>, InstanceError> {
         let mut objects = Vec::new();
         for uuid in self.machines.uuids()? {
-            match self.machines.read(uuid) {
+            match self.read_mounted(uuid) {
                 Ok(machine) if machine.file.config.do_not_inventory && !include_dni => {}
                 Ok(machine) => objects.push(self.object_of(machine, false)),
                 Err(InstanceError::NotFound { .. }) => {}

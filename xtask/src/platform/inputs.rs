@@ -20,8 +20,12 @@ use crate::{
 };
 
 /// Programs of the image and the packages that build them.
-pub const PROGRAMS: [(&str, &[&str]); 3] =
-    [("triton-cli", &["vmadm", "imgadm", "sysinfo"]), ("cn-agent", &["cn-agent"]), ("instance-monitor", &["instance-monitor"])];
+pub const PROGRAMS: [(&str, &[&str]); 4] = [
+    ("triton-cli", &["vmadm", "imgadm", "sysinfo", "nictagadm", "triton-netconf"]),
+    ("cn-agent", &["cn-agent"]),
+    ("vm-agent", &["vm-agent"]),
+    ("instance-monitor", &["instance-monitor"]),
+];
 
 /// Changes when a step changes in a way that its inputs do not show.
 const VERSION: &str = "1";

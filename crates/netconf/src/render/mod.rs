@@ -32,8 +32,8 @@ pub const OWNED: [(&str, &str); 5] = [
 /// Where systemd-networkd looks first.
 const NETWORK: &str = "etc/systemd/network";
 
-/// The files of `plan`. Without a configuration there are none about links, so that DHCP on all NICs stays possible
-/// (platform.md section 3.5, N8); with one, that is masked.
+/// The files of `plan`. Without a configuration, or with one that gives the node no link, there are none about links, so that DHCP on
+/// all NICs stays possible (platform.md section 3.5, N8); else that is masked.
 pub fn render(plan: &Plan) -> Vec<File> {
     let mut files = services::render(plan);
     if plan.configured {
@@ -43,7 +43,9 @@ pub fn render(plan: &Plan) -> Vec<File> {
         for nic in &plan.nics {
             files.extend(link::render(nic));
         }
-        files.push(File { path: format!("{NETWORK}/{DHCP_ALL_NICS}"), text: String::new() });
+        if !(plan.uplinks.is_empty() && plan.nics.is_empty()) {
+            files.push(File { path: format!("{NETWORK}/{DHCP_ALL_NICS}"), text: String::new() });
+        }
     }
     files
 }
