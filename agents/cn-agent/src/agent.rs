@@ -79,6 +79,9 @@ pub enum StartError {
     System(&'static str, #[source] std::io::Error),
 }
 
+/// Longest pause between two heartbeats of an agent that lives: each attempt has a deadline of seconds.
+const BEATS: Duration = Duration::from_secs(60);
+
 /// `User-Agent` of everything that goes to CNAPI.
 fn user_agent(server: ServerUuid) -> String {
     format!("{NAME}/{ANNOUNCED_VERSION} (rust/{}) server/{server}", env!("CARGO_PKG_RUST_VERSION"))
@@ -117,6 +120,7 @@ pub async fn run(
     ready::notify("registering with CNAPI");
 
     let mut loops = JoinSet::new();
+    loops.spawn(ready::watchdog(ready::progress(beats.clone(), BEATS)));
     loops.spawn(repeat_agents(outbox.clone(), model.refresh_agents.clone()));
     let options = HttpOptions::new(user_agent(settings.server));
     let cnapi = CnApi::new(HttpClient::new(options), settings.cnapi.clone(), settings.server);

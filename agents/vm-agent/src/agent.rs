@@ -1,7 +1,10 @@
 //! The agent's loop: compare at start, then report what changes (vm-agent.md sections 5 and 6).
 
 use std::{
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -21,6 +24,9 @@ use crate::{
     queue::{Outcome, Queue, pauses},
     startup::{CompareError, lookup, synchronise},
 };
+
+/// The loop turns at least this often.
+const BEAT: Duration = Duration::from_secs(10);
 
 /// How the agent behaves.
 #[derive(Clone, Copy, Debug)]
@@ -49,6 +55,7 @@ pub struct Agent {
     known: Known,
     queue: Queue,
     tasks: JoinSet<Done>,
+    beats: Arc<AtomicU64>,
 }
 
 /// What a task found or did.
@@ -62,7 +69,12 @@ impl Agent {
     /// An agent that has not begun.
     pub fn new(vmapi: VmApi, inventory: Arc<dyn Inventory>, changes: Arc<Changes>, settings: Settings, numbers: Numbers) -> Self {
         let queue = Queue::new(settings.workers);
-        Self { vmapi, inventory, changes, settings, numbers, known: Known::default(), queue, tasks: JoinSet::new() }
+        Self { vmapi, inventory, changes, settings, numbers, known: Known::default(), queue, tasks: JoinSet::new(), beats: Arc::default() }
+    }
+
+    /// Grows while the agent's loop turns, at least every few seconds once it has compared; for the watchdog.
+    pub fn beats(&self) -> Arc<AtomicU64> {
+        self.beats.clone()
     }
 
     /// Compares, then reports for ever. To be raced with the end of the agent: it may be dropped at any time.
@@ -70,7 +82,9 @@ impl Agent {
         self.start().await;
         let mut look_around = interval(self.settings.look_around_every);
         let mut compare = interval(self.settings.compare_every);
+        let mut beat = interval(BEAT);
         loop {
+            self.beats.fetch_add(1, Ordering::Relaxed);
             self.hand_out();
             self.publish();
             let wake = self.queue.next_wake(Instant::now());
@@ -88,6 +102,7 @@ impl Agent {
                 () = sleep_until(wake) => {}
                 _ = look_around.tick() => self.look_around(),
                 _ = compare.tick() => self.compare_again().await,
+                _ = beat.tick() => {}
             }
         }
     }
@@ -96,6 +111,7 @@ impl Agent {
     async fn start(&mut self) {
         let mut pauses = pauses();
         loop {
+            self.beats.fetch_add(1, Ordering::Relaxed);
             // What changed before the lists are read is in them.
             self.changes.take();
             match synchronise(&self.vmapi, &self.inventory, &mut self.known).await {

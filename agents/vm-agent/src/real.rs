@@ -1,6 +1,6 @@
 //! The agent on its node: configuration, identity, threads, signals.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
@@ -29,6 +29,9 @@ pub enum StartError {
     #[error("could not {0}")]
     System(&'static str, #[source] std::io::Error),
 }
+
+/// How long the agent's loop may be busy with one thing: a list of VMAPI's in many pages, and the answer to a bulk report.
+const BUSY: Duration = Duration::from_secs(600);
 
 /// `User-Agent` of everything that goes to VMAPI (vm-agent.md section 3.2).
 pub fn user_agent(server: ServerUuid) -> String {
@@ -77,6 +80,7 @@ pub async fn serve(layout: &Layout) -> Result<(), StartError> {
     let settings = Settings { look_around_every: config.look_around_every(), ..Settings::default() };
     let inventory = Arc::new(RealInventory::new(layout));
     let agent = Agent::new(vmapi, inventory, changes, settings, numbers);
+    let watchdog = tokio::spawn(ready::watchdog(ready::progress(agent.beats(), BUSY)));
     info!(server_uuid = %server, "reporting");
     ready::notify("comparing with VMAPI");
     tokio::select! {
@@ -84,6 +88,7 @@ pub async fn serve(layout: &Layout) -> Result<(), StartError> {
         cause = signal => info!(%cause, "stopping; VMAPI is told of later changes after the next start"),
     }
     ready::stopping();
+    watchdog.abort();
     stop.cancel();
     let _ = page.await;
     Ok(())
