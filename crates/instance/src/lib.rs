@@ -5,8 +5,8 @@
 //! lock. Everything is synchronous: daemons call it on blocking threads. Guests belong to their monitors
 //! (`instance-monitor`), so nothing here is needed for a guest to go on running.
 
-mod archive;
 mod all;
+mod archive;
 mod boot;
 mod create;
 mod delete;
