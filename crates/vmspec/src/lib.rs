@@ -14,6 +14,7 @@
 
 mod changes;
 mod create;
+mod diff;
 mod error;
 mod fields;
 mod filesystems;
@@ -42,6 +43,7 @@ mod tests;
 
 pub use changes::{Change, Effect};
 pub use create::{Created, create};
+pub use diff::{Difference, DifferenceKind, differences};
 pub use error::PayloadError;
 pub use filter::{Context, Filter, FilterError};
 pub use list::{DEFAULT_COLUMNS, DEFAULT_SORT, ListError, ListOptions, list};

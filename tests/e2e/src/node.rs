@@ -177,7 +177,8 @@ impl Node {
         outcome
     }
 
-    fn command(&self, name: &str, args: &[&str]) -> Command {
+    /// One of the project's programs on this node, not yet run; its output goes to pipes.
+    pub fn command(&self, name: &str, args: &[&str]) -> Command {
         let mut command = command(name);
         command.arg("--root").arg(self.layout.root()).args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command

@@ -16,7 +16,7 @@ use triton_types::InstanceUuid;
 pub use all::{BootAll, HaltAll};
 pub use change::{Reprovision, SnapshotTarget, Update};
 pub use power::{Kill, Reboot, Stop};
-pub use query::{Info, List, Lookup, Validate};
+pub use query::{Events, Info, List, Lookup, Validate};
 pub use rewrite::{rewrite, wants_help};
 
 /// Manage the instances of this compute node.
@@ -76,6 +76,11 @@ pub enum Verb {
     Lookup(Lookup),
     /// Print what the kernel knows of a running instance as JSON
     Info(Info),
+    /// Print what happens to instances, until killed or until nobody reads any more
+    ///
+    /// Each line is an event: create, modify (what changed, from what, to what) or delete. Nothing is lost between the ready
+    /// event and the first one after it. Changes that follow each other within milliseconds may be told as one.
+    Events(Events),
     /// Check a payload without changing anything
     Validate(Validate),
     /// Start every instance with autoboot that does not run, as the machine does when it boots

@@ -64,3 +64,19 @@ pub struct Validate {
     #[command(flatten)]
     pub input: Input,
 }
+
+/// Arguments of `events`.
+#[derive(Debug, Args)]
+pub struct Events {
+    /// Text with whole uuids and whole times
+    #[arg(short = 'f', long)]
+    pub full: bool,
+    /// One JSON object per line
+    #[arg(short = 'j', long)]
+    pub json: bool,
+    /// Begin with a `ready` event that holds every instance
+    #[arg(short = 'r', long)]
+    pub ready: bool,
+    /// Only this instance
+    pub uuid: Option<InstanceUuid>,
+}

@@ -2,6 +2,7 @@
 
 mod all;
 mod change;
+mod events;
 mod query;
 
 use std::{
@@ -63,6 +64,7 @@ pub(super) fn run(layout: &Layout, verb: Verb) -> Result<(), Failure> {
         }
         Verb::List(arguments) => query::list(&instances, arguments)?,
         Verb::Lookup(arguments) => query::lookup(&instances, &arguments)?,
+        Verb::Events(arguments) => events::events(&instances, &arguments)?,
         Verb::Validate(arguments) => query::validate_payload(&instances, &arguments)?,
         Verb::Console(target) => query::console(&instances, layout, target.uuid)?,
         Verb::BootAll(arguments) => all::boot_all(&instances, &arguments)?,
