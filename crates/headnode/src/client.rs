@@ -4,7 +4,7 @@ use std::{fmt, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
-use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited, combinators::UnsyncBoxBody};
 use hyper::body::Incoming;
 use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
@@ -80,10 +80,13 @@ pub struct Reply {
     pub body: Bytes,
 }
 
+/// What is sent: JSON, or a file on its way.
+pub(crate) type Body = UnsyncBoxBody<Bytes, std::io::Error>;
+
 /// A client. Cheap to clone; clones share connections.
 #[derive(Clone)]
 pub struct HttpClient {
-    client: Client<HttpConnector, Full<Bytes>>,
+    client: Client<HttpConnector, Body>,
     options: HttpOptions,
     user_agent: HeaderValue,
 }
@@ -168,25 +171,59 @@ impl HttpClient {
         }
     }
 
-    async fn send(&self, uri: &Uri, call: Call<'_>) -> Result<Response<Incoming>, HttpFailure> {
-        let id = call.request_id.unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
-        let mut request = Request::builder()
-            .method(call.method)
+    /// Sends `length` bytes as the body of a request and reads the reply. The request has no deadline as a whole: it fails
+    /// when the server takes nothing for [`HttpOptions::stall_timeout`], as `body` tells it by its own error.
+    ///
+    /// # Errors
+    /// Also for every status that is not a success.
+    pub(crate) async fn upload(&self, base: &BaseUrl, call: Call<'_>, length: u64, body: Body) -> Result<Reply, HttpError> {
+        let uri = uri_of(base, &call);
+        let method = call.method.clone();
+        let exchange = async {
+            let request = self
+                .request(&uri, &call)
+                .header(header::CONTENT_TYPE, "application/octet-stream")
+                .header(header::CONTENT_LENGTH, length)
+                .body(body)
+                .map_err(|error| HttpFailure::Unexpected(error.to_string()))?;
+            let (parts, body) = self.exchange(request).await?.into_parts();
+            let body = self.read(body).await?;
+            if !parts.status.is_success() {
+                return Err(HttpError::refusal(parts.status, &body));
+            }
+            Ok(Reply { status: parts.status, headers: parts.headers, body })
+        };
+        exchange.await.map_err(|failure| HttpError { method, url: uri.to_string(), source: Box::new(failure) })
+    }
+
+    /// The head of a request.
+    fn request(&self, uri: &Uri, call: &Call<'_>) -> http::request::Builder {
+        let id = call.request_id.clone().unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
+        Request::builder()
+            .method(call.method.clone())
             .uri(uri.clone())
             .header(header::USER_AGENT, self.user_agent.clone())
             .header("accept-version", "*")
-            .header("x-request-id", HeaderValue::from_str(&id).unwrap_or_else(|_| HeaderValue::from_static("invalid")));
+            .header("x-request-id", HeaderValue::from_str(&id).unwrap_or_else(|_| HeaderValue::from_static("invalid")))
+    }
+
+    async fn exchange(&self, request: Request<Body>) -> Result<Response<Incoming>, HttpFailure> {
+        self.client.request(request).await.map_err(|error| match error.is_connect() {
+            true => HttpFailure::Connect(Box::new(error)),
+            false => HttpFailure::Broken(Box::new(error)),
+        })
+    }
+
+    async fn send(&self, uri: &Uri, call: Call<'_>) -> Result<Response<Incoming>, HttpFailure> {
+        let mut request = self.request(uri, &call);
         if call.body.is_some() {
             request = request.header(header::CONTENT_TYPE, "application/json").header(header::ACCEPT, "application/json");
         }
         if call.offset > 0 {
             request = request.header(header::RANGE, format!("bytes={}-", call.offset));
         }
-        let request = request.body(Full::new(call.body.unwrap_or_default())).map_err(|error| HttpFailure::Unexpected(error.to_string()))?;
-        self.client.request(request).await.map_err(|error| match error.is_connect() {
-            true => HttpFailure::Connect(Box::new(error)),
-            false => HttpFailure::Broken(Box::new(error)),
-        })
+        let body = Full::new(call.body.unwrap_or_default()).map_err(|never| match never {}).boxed_unsync();
+        self.exchange(request.body(body).map_err(|error| HttpFailure::Unexpected(error.to_string()))?).await
     }
 
     async fn read(&self, body: Incoming) -> Result<Bytes, HttpFailure> {

@@ -138,6 +138,77 @@ impl ImgApi {
     }
 }
 
+/// Bytes of a file that are read ahead of the network, in pieces of [`PIECE`].
+const AHEAD: usize = 8;
+const PIECE: usize = 256 << 10;
+
+impl ImgApi {
+    /// Publishes an image under its own uuid: its manifest (without `files`), its file, then its activation. What was begun is
+    /// deleted when a later step fails, so that it can be tried again.
+    ///
+    /// # Errors
+    /// What the server said, or why the file could not be read.
+    pub async fn publish(
+        &self,
+        manifest: &Value,
+        compression: &str,
+        sha1: &str,
+        file: std::fs::File,
+        length: u64,
+    ) -> Result<Value, HttpError> {
+        let uuid = manifest["uuid"].as_str().unwrap_or_default().to_owned();
+        let post = |action: &str, body: Option<Bytes>| {
+            let mut call = Call { method: Method::POST, body, ..self.call(format!("/images/{uuid}")) };
+            call.query.push(("action", action.to_owned()));
+            call
+        };
+        self.client.call(&self.base, post("import", Some(manifest.to_string().into()))).await?;
+        let mut put = Call { method: Method::PUT, ..self.call(format!("/images/{uuid}/file")) };
+        put.query = vec![("compression", compression.to_owned()), ("sha1", sha1.to_owned())];
+        let active = async {
+            self.client.upload(&self.base, put, length, self.body(file)).await?;
+            let url = format!("{}/images/{uuid}", self.base);
+            self.client.call(&self.base, post("activate", None)).await?.json(&Method::POST, &url)
+        };
+        match active.await {
+            Ok(active) => Ok(active),
+            Err(error) => {
+                let delete = Call { method: Method::DELETE, ..self.call(format!("/images/{uuid}")) };
+                let _ = self.client.call(&self.base, delete).await;
+                Err(error)
+            }
+        }
+    }
+
+    /// A file as a body. It ends with an error when nothing of it was taken for as long as a stream may be silent.
+    fn body(&self, mut file: std::fs::File) -> crate::client::Body {
+        use std::io::Read;
+        let stall = self.client.options().stall_timeout;
+        let (sender, receiver) = tokio::sync::mpsc::channel::<std::io::Result<hyper::body::Frame<Bytes>>>(AHEAD);
+        tokio::task::spawn_blocking(move || {
+            let runtime = tokio::runtime::Handle::current();
+            loop {
+                let mut piece = vec![0; PIECE];
+                let next = match file.read(&mut piece) {
+                    Ok(0) => return,
+                    Ok(count) => {
+                        piece.truncate(count);
+                        Ok(hyper::body::Frame::data(Bytes::from(piece)))
+                    }
+                    Err(error) => Err(error),
+                };
+                let last = next.is_err();
+                let sent = runtime.block_on(tokio::time::timeout(stall, sender.send(next)));
+                if last || !matches!(sent, Ok(Ok(()))) {
+                    return;
+                }
+            }
+        });
+        let stream = futures_util::stream::unfold(receiver, async |mut receiver| receiver.recv().await.map(|piece| (piece, receiver)));
+        http_body_util::BodyExt::boxed_unsync(http_body_util::StreamBody::new(stream))
+    }
+}
+
 /// The first byte of `bytes 5-9/10`.
 fn first_byte(range: &str) -> Option<u64> {
     range.strip_prefix("bytes ")?.split('-').next()?.trim().parse().ok()

@@ -92,6 +92,14 @@ pub enum ImageError {
         /// Its origin.
         origin: ImageUuid,
     },
+    /// An incremental image would have too many ancestors.
+    #[error("the instance's image has {depth} images in its chain of origins, more than {max}: make an image that is not incremental")]
+    OriginDepth {
+        /// How many there are.
+        depth: usize,
+        /// How many there may be.
+        max: usize,
+    },
     /// It is on this node already.
     #[error("an image with uuid \"{0}\" is already installed")]
     AlreadyExists(ImageUuid),
@@ -152,11 +160,13 @@ impl ImageError {
             Self::Download { .. } => "DownloadError",
             Self::Install { source, .. } => source.code(),
             Self::OriginNotInstalled { .. } => "OriginNotInstalled",
+            Self::OriginDepth { .. } => "MaxOriginDepth",
             Self::AlreadyExists(_) => "ImageUuidAlreadyExists",
             Self::HasClones { .. } => "ImageHasDependentClones",
             Self::Locked { .. } => "LockError",
             Self::Cancelled(_) => "Cancelled",
             Self::Storage(StorageError::UnexpectedNumberOfSnapshots { .. }) => "UnexpectedNumberOfSnapshots",
+            Self::Storage(StorageError::Unsupported { .. }) => "NotSupported",
             Self::DatabaseMismatch { .. } | Self::Storage(_) | Self::File(_) | Self::System(..) => "InternalError",
         }
     }

@@ -7,6 +7,7 @@
 //! Storage is the authority, the database a cache: an image is installed when its dataset is complete.
 
 mod cancel;
+mod create;
 mod database;
 mod decompress;
 mod delete;
@@ -22,8 +23,10 @@ mod requirements;
 mod sources;
 mod squashfs;
 mod unpack;
+mod update;
 
 pub use cancel::CancelToken;
+pub use create::{Compression, CreateOptions, CreateSource, CreatedImage, MAX_ORIGIN_DEPTH};
 pub use download::{DownloadFailure, DownloadOptions};
 pub use error::{ImageError, SourceProblem};
 pub use images::Images;
@@ -36,3 +39,4 @@ pub use requirements::Platform;
 pub use sources::{DEFAULT_SOURCE, Source};
 pub use squashfs::SquashfsFailure;
 pub use unpack::{UnpackError, UnpackFailure};
+pub use update::Refreshed;

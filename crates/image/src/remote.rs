@@ -86,6 +86,30 @@ impl Remote {
         Ok(Offered { manifest: found.raw, source: found.source.url().to_string() })
     }
 
+    /// Publishes an image to the only source: its manifest, and the file that it describes.
+    ///
+    /// # Errors
+    /// What the source said, or why the file cannot be read; what was begun there is deleted again.
+    pub fn publish(&self, manifest: &JsonMap, file: &std::path::Path) -> Result<Value, ImageError> {
+        let parsed = triton_types::ImageManifest::from_value(&manifest.clone().into()).map_err(ImageError::Manifest)?;
+        let [described] = parsed.files.as_slice() else {
+            return Err(ImageError::manifest("files", "one file is needed"));
+        };
+        if let Some(wrong) =
+            crate::download::check(file, described, &mut |_| true).map_err(|error| ImageError::System("read the image's file", error))?
+        {
+            return Err(ImageError::Download { uuid: parsed.uuid, file: 0, source: Box::new(wrong) });
+        }
+        let open = std::fs::File::open(file).map_err(|error| ImageError::System("open the image's file", error))?;
+        let mut bare = manifest.clone();
+        bare.remove("files");
+        let compression = described.compression.as_deref().unwrap_or("none");
+        let source = self.sources.each().next().ok_or(ImageError::NoSources)?;
+        let fail = |error| ImageError::Sources(vec![SourceProblem { url: source.0.to_owned(), error }]);
+        let api = source.1.map_err(fail)?;
+        self.wait(api.publish(&bare.into(), compression, &described.sha1, open, described.size))?.map_err(fail)
+    }
+
     /// What all sources offer with these query parameters, each image once (from the first source that has it), and the
     /// sources that could not be asked.
     ///

@@ -111,6 +111,9 @@ pub enum StorageError {
     /// A small file could not be read or written.
     #[error(transparent)]
     File(#[from] FileError),
+    /// The content of a new instance, which comes from elsewhere, could not be put in its place.
+    #[error("its content could not be received")]
+    Content(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// ZFS refused.
     #[error(transparent)]
     Zfs(#[from] ZfsError),

@@ -15,6 +15,7 @@
 mod change;
 mod dir;
 mod error;
+mod export;
 mod layout;
 mod model;
 mod ownership;
@@ -24,7 +25,8 @@ mod tree;
 mod zfs;
 
 pub use error::StorageError;
+pub use export::Fill;
 pub use model::{CloneOptions, ImageDataset, PoolStatus, SnapshotInfo, SnapshotLabel, Usage};
 pub use ownership::{ShiftError, detect, shift, unshift};
 pub use storage::Storage;
-pub use tree::TreeError;
+pub use tree::{Packed, TreeError};

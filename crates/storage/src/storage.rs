@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    fs::File,
     io::Read,
     path::{Path, PathBuf},
 };
@@ -10,8 +11,8 @@ use triton_files::Layout;
 use triton_types::{IdRange, ImageUuid, InstanceUuid, Ownership, StorageKind};
 
 use crate::{
-    CloneOptions, ImageDataset, PoolStatus, SnapshotInfo, SnapshotLabel, StorageError, TreeError, Usage, dir::DirPool, layout::ROOT,
-    ownership, record, zfs::ZfsPool,
+    CloneOptions, ImageDataset, PoolStatus, SnapshotInfo, SnapshotLabel, StorageError, TreeError, Usage, dir::DirPool, export::Fill,
+    layout::ROOT, ownership, record, zfs::ZfsPool,
 };
 
 /// What a kind of storage does. The rules are on [`Storage`]'s methods.
@@ -46,6 +47,8 @@ pub(crate) trait Backend: Send + Sync + std::fmt::Debug {
     fn snapshots(&self, instance: InstanceUuid) -> Result<Vec<SnapshotInfo>, StorageError>;
     fn pools(&self) -> Result<BTreeMap<String, PoolStatus>, StorageError>;
     fn sweep(&self) -> Result<Vec<String>, StorageError>;
+    fn send_image(&self, instance: InstanceUuid, origin: Option<ImageUuid>, out: &File) -> Result<(), StorageError>;
+    fn create_instance(&self, instance: InstanceUuid, options: &CloneOptions, fill: Fill<'_>) -> Result<(), StorageError>;
 }
 
 /// The storage that was chosen on this node.

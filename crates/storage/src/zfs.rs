@@ -3,10 +3,11 @@
 //! Datasets are `canmount=noauto`: mounted at use, not by `zfs mount -a` at boot (ruling 50). Instances have `devices=off`.
 
 mod change;
+mod export;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs,
+    fs::{self, File},
     io::Read,
     os::unix::fs::{DirBuilderExt, PermissionsExt},
     path::{Path, PathBuf},
@@ -18,6 +19,7 @@ use triton_zfs::{CanMount, Compression, Dataset, DatasetName, FailureKind, NameE
 
 use crate::{
     CloneOptions, ImageDataset, PoolStatus, SnapshotInfo, SnapshotLabel, StorageError, TreeError, Usage,
+    export::Fill,
     layout::{CONFIG, NOT_CLONED, Places, ROOT, partial},
     model::{SNAPSHOT_PREFIX, quota_bytes},
     storage::Backend,
@@ -337,6 +339,7 @@ impl Backend for ZfsPool {
             return Err(StorageError::Indestructible(instance.to_string()));
         }
         self.discard_replacing(instance)?;
+        self.discard_export(instance)?;
         self.destroy(&dataset)?;
         reached("storage.destroy.done");
         Ok(())
@@ -455,6 +458,14 @@ impl Backend for ZfsPool {
     fn sweep(&self) -> Result<Vec<String>, StorageError> {
         // Every change is one transaction of ZFS or is named by its machine file: nothing is left that has no owner.
         Ok(Vec::new())
+    }
+
+    fn send_image(&self, instance: InstanceUuid, origin: Option<ImageUuid>, out: &File) -> Result<(), StorageError> {
+        self.export(instance, origin, out)
+    }
+
+    fn create_instance(&self, instance: InstanceUuid, options: &CloneOptions, fill: Fill<'_>) -> Result<(), StorageError> {
+        self.create_filled(instance, options, fill)
     }
 }
 

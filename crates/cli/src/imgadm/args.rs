@@ -48,6 +48,21 @@ pub(crate) enum Verb {
     Ancestry(Ancestry),
     /// Delete images that no instance and no other image is made from
     Vacuum(Vacuum),
+    /// Bring the manifests of installed images up to date with the sources
+    Update(Update),
+    /// Make an image from a stopped instance
+    ///
+    /// Two files are written: the image, and its manifest (`.imgmanifest`), for `imgadm install` and `imgadm publish`. The manifest
+    /// has what the instance's own image says of users, requirements and the like; name and version must be given. What is in
+    /// the guest's root goes into the image as it is: host keys, logs and secrets in it are the maker's to remove before.
+    /// Metadata, tags and routes of the instance are not in it.
+    #[command(
+        after_help = "Examples:\n  imgadm create 6a3f0c4e-2f0b-4c55-9a3c-0d1b5a7e9001 name=web version=1.2.0 -c gzip -o /var/tmp\n  \
+                            imgadm create 6a3f0c4e-2f0b-4c55-9a3c-0d1b5a7e9001 -m web.json -i -p http://imgapi.dc.example.com"
+    )]
+    Create(Create),
+    /// Publish an image, its manifest and its file, to an image server
+    Publish(Publish),
     /// Explain a command
     Help {
         /// The command
@@ -77,6 +92,9 @@ impl Verb {
             Self::Delete(_) => "delete",
             Self::Ancestry(_) => "ancestry",
             Self::Vacuum(_) => "vacuum",
+            Self::Update(_) => "update",
+            Self::Create(_) => "create",
+            Self::Publish(_) => "publish",
             Self::Help { .. } => "help",
             Self::Completion { .. } => "completion",
             Self::Unknown(_) => return None,
@@ -219,6 +237,63 @@ pub(crate) struct Vacuum {
     /// Do not ask
     #[arg(short)]
     pub(crate) force: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Update {
+    /// Only say what would be changed
+    #[arg(short = 'n')]
+    pub(crate) dry_run: bool,
+    /// The images; all installed ones when none is named
+    pub(crate) uuids: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Create {
+    /// Fields of the manifest, a JSON file; `-` for standard input. FIELD=VALUE words win over it
+    #[arg(short, value_name = "FILE")]
+    pub(crate) manifest: Option<PathBuf>,
+    /// A directory for the two files, or how their paths begin [default: the current directory]
+    #[arg(short, value_name = "PATH")]
+    pub(crate) output: Option<PathBuf>,
+    /// Compression of the image's file: none, gzip, bzip2 or xz
+    #[arg(short, value_name = "NAME", default_value = "none")]
+    pub(crate) compression: triton_image::Compression,
+    /// Only what differs from the instance's image, which becomes the origin (storage in ZFS)
+    #[arg(short)]
+    pub(crate) incremental: bool,
+    /// Most images that the chain of origins of an incremental image may have
+    #[arg(long, value_name = "NUMBER", default_value_t = triton_image::MAX_ORIGIN_DEPTH)]
+    pub(crate) max_origin_depth: usize,
+    /// Run this script in the instance before
+    #[arg(short, value_name = "SCRIPT")]
+    pub(crate) script: Option<PathBuf>,
+    /// Publish the image to this server, and keep no files unless -o says where
+    #[arg(short, value_name = "URL")]
+    pub(crate) publish: Option<String>,
+    /// No progress bar
+    #[arg(short)]
+    pub(crate) quiet: bool,
+    /// The instance
+    pub(crate) uuid: String,
+    /// Fields of the manifest: `name=web version=1.0.0`; values that are JSON are taken as such
+    #[arg(value_name = "FIELD=VALUE")]
+    pub(crate) fields: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Publish {
+    /// The manifest, a JSON file
+    #[arg(short, value_name = "FILE", required = true)]
+    pub(crate) manifest: Option<PathBuf>,
+    /// The image's file
+    #[arg(short, value_name = "FILE", required = true)]
+    pub(crate) file: Option<PathBuf>,
+    /// No progress bar
+    #[arg(short)]
+    pub(crate) quiet: bool,
+    /// The image server
+    pub(crate) url: String,
 }
 
 #[cfg(test)]

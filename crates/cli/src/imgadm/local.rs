@@ -26,7 +26,7 @@ pub(super) fn parse(uuid: &str) -> Result<ImageUuid, Failure> {
     uuid.parse().map_err(|_| Failure::new("InvalidUUID", format!("invalid uuid: {uuid:?}")))
 }
 
-fn open(layout: &Layout) -> Result<Images, Failure> {
+pub(super) fn open(layout: &Layout) -> Result<Images, Failure> {
     let storage = Storage::open(layout).map_err(ImageError::from)?;
     Ok(Images::open(layout, Arc::new(storage))?)
 }

@@ -4,6 +4,7 @@
 
 mod args;
 mod bar;
+mod create;
 mod fields;
 mod local;
 mod output;
@@ -141,6 +142,9 @@ fn run(args: &Imgadm) -> Result<(), Failure> {
         Verb::Delete(delete) => local::delete(&layout, delete),
         Verb::Ancestry(ancestry) => local::ancestry(&layout, ancestry),
         Verb::Vacuum(vacuum) => local::vacuum(&layout, vacuum),
+        Verb::Update(update) => remote::update(&layout, update),
+        Verb::Create(create) => create::create(&layout, create),
+        Verb::Publish(publish) => create::publish(publish),
         Verb::Help { .. } | Verb::Completion { .. } | Verb::Unknown(_) => Ok(()),
     }
 }

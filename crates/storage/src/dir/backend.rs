@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    fs::File,
     io::Read,
     path::{Path, PathBuf},
     time::Duration,
@@ -10,7 +11,7 @@ use std::{
 use triton_types::{ImageUuid, InstanceUuid, StorageKind};
 
 use super::{DirPool, dataset::Dataset, pool::is_image};
-use crate::{CloneOptions, ImageDataset, PoolStatus, SnapshotInfo, SnapshotLabel, StorageError, Usage, storage::Backend};
+use crate::{CloneOptions, ImageDataset, PoolStatus, SnapshotInfo, SnapshotLabel, StorageError, Usage, export::Fill, storage::Backend};
 
 impl Backend for DirPool {
     fn check(&self) -> Result<(), StorageError> {
@@ -33,6 +34,12 @@ impl Backend for DirPool {
     }
     fn receive_image(&self, _: ImageUuid, _: Option<ImageUuid>, _: &mut dyn Read) -> Result<(), StorageError> {
         Err(StorageError::Unsupported { kind: StorageKind::Dir, what: "receive a ZFS stream" })
+    }
+    fn send_image(&self, _: InstanceUuid, _: Option<ImageUuid>, _: &File) -> Result<(), StorageError> {
+        Err(StorageError::Unsupported { kind: StorageKind::Dir, what: "send a ZFS stream" })
+    }
+    fn create_instance(&self, instance: InstanceUuid, options: &CloneOptions, fill: Fill<'_>) -> Result<(), StorageError> {
+        self.create_filled(instance, options, fill)
     }
     fn commit_image(&self, image: ImageUuid) -> Result<(), StorageError> {
         self.commit(image)

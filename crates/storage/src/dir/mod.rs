@@ -13,6 +13,7 @@
 
 mod backend;
 mod dataset;
+mod export;
 mod images;
 mod instances;
 mod pool;

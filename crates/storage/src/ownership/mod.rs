@@ -13,7 +13,7 @@ pub use shift::{ShiftError, shift, unshift};
 use std::{ffi::CString, os::unix::ffi::OsStrExt, path::Path};
 
 use nix::errno::Errno;
-use triton_types::Ownership;
+use triton_types::{IdRange, Ownership};
 
 use crate::tree::{TreeError, ffi};
 
@@ -41,5 +41,22 @@ pub fn detect(path: &Path) -> Result<Ownership, TreeError> {
             Ok(Ownership::Shifted)
         }
         Err(errno) => Err(TreeError::new("try an idmapped mount of", path, errno)),
+    }
+}
+
+/// The value of an extended attribute as it is where the guest's ids are not shifted; the host id that an ACL names and that
+/// is not in the range.
+pub(crate) fn unshifted(name: &str, value: &[u8], ids: IdRange) -> Result<Vec<u8>, u32> {
+    let IdRange { base, size } = ids;
+    match name {
+        "security.capability" => Ok(capability::unshifted(value, base, size)),
+        "system.posix_acl_access" | "system.posix_acl_default" => {
+            match acl::map(value, |id| id.checked_sub(base).filter(|offset| *offset < size).ok_or(id)) {
+                Some(acl::Acl::Changed(new)) => Ok(new),
+                Some(acl::Acl::Refused(id)) => Err(id),
+                Some(acl::Acl::Unchanged) | None => Ok(value.to_vec()),
+            }
+        }
+        _ => Ok(value.to_vec()),
     }
 }

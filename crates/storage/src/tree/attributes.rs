@@ -23,7 +23,7 @@ use nix::{
 use super::Failure;
 
 /// Bound to the inode that they are on; a copy would be wrong.
-const NOT_COPIED: [&str; 2] = ["security.evm", "security.ima"];
+pub(super) const NOT_COPIED: [&str; 2] = ["security.evm", "security.ima"];
 
 /// A path to the inode of a descriptor, which may be one opened with `O_PATH` (a link or a device, then not what it means).
 pub(crate) fn inode_path(fd: &impl AsFd) -> PathBuf {

@@ -6,6 +6,7 @@ mod content;
 mod copy;
 pub(crate) mod ffi;
 mod measure;
+mod pack;
 mod remove;
 mod walk;
 
@@ -22,6 +23,8 @@ use std::{
 pub(crate) use attributes::{get_attribute, inode_path, set_attribute};
 pub(crate) use copy::{copy_tree, open_inode};
 pub(crate) use measure::measure;
+pub use pack::Packed;
+pub(crate) use pack::Packer;
 pub(crate) use remove::{mount_below, remove_tree};
 pub(crate) use walk::{Entry, Failure, Visitor, open_directory, walk};
 

@@ -1,0 +1,86 @@
+//! An instance's files as a stream: for images made from it, and for moving it to another compute node.
+
+use std::{fs::File, io::Write, path::Path};
+
+use triton_types::{IdRange, ImageUuid, InstanceUuid, StorageKind};
+
+use crate::{
+    CloneOptions, Storage, StorageError,
+    layout::{CONFIG, ROOT},
+    tree::{Packed, Packer},
+};
+
+/// What an instance is made of, beside what a boot makes anew.
+const PARTS: [&str; 4] = [ROOT, CONFIG, "logs", "volumes"];
+/// Whose files the guest may own; the others are the host's.
+const GUESTS: [&str; 2] = [ROOT, "volumes"];
+
+impl Storage {
+    /// Writes the guest's root as a tar archive whose names begin with `name`. `ids` is the range that owns the files on
+    /// disk, if they are shifted: the archive has the guest's own ids. `beside` are further files of the archive.
+    ///
+    /// The instance must not run, or the archive is of no one moment.
+    ///
+    /// # Errors
+    /// When something cannot be read, or an owner is outside of the range.
+    pub fn pack_root(
+        &self,
+        instance: InstanceUuid,
+        ids: Option<IdRange>,
+        name: &str,
+        beside: &[(&str, &[u8])],
+        out: &mut dyn Write,
+    ) -> Result<Packed, StorageError> {
+        self.mount_instance(instance)?;
+        let mut packer = Packer::new(out);
+        for (name, content) in beside {
+            packer.file(name, content)?;
+        }
+        packer.tree(&self.root(instance), name, ids)?;
+        Ok(packer.finish()?)
+    }
+
+    /// Writes everything that [`Storage::create_instance`] needs on another node as a tar archive: root, configuration, logs
+    /// and private volumes; not its snapshots.
+    ///
+    /// # Errors
+    /// As [`Storage::pack_root`].
+    pub fn pack_instance(&self, instance: InstanceUuid, ids: Option<IdRange>, out: &mut dyn Write) -> Result<Packed, StorageError> {
+        self.mount_instance(instance)?;
+        let zonepath = self.zonepath(instance);
+        let mut packer = Packer::new(out);
+        for part in PARTS {
+            let path = zonepath.join(part);
+            if std::fs::symlink_metadata(&path).is_ok_and(|meta| meta.is_dir()) {
+                packer.tree(&path, part, ids.filter(|_| GUESTS.contains(&part)))?;
+            }
+        }
+        Ok(packer.finish()?)
+    }
+
+    /// Writes the instance as a ZFS stream of an image with one snapshot `@final`: whole, or as the difference to the image
+    /// that it was made from. Nothing of its configuration, logs and volumes is in it.
+    ///
+    /// # Errors
+    /// [`StorageError::Unsupported`] for `dir`; what ZFS says.
+    pub fn send_image(&self, instance: InstanceUuid, origin: Option<ImageUuid>, out: &File) -> Result<(), StorageError> {
+        self.backend().send_image(instance, origin, out)
+    }
+
+    /// Makes the dataset of an instance whose content comes from elsewhere: `fill` gets its directory, which is empty and
+    /// private. It becomes the instance's when `fill` is done; if it fails, nothing stays.
+    ///
+    /// # Errors
+    /// When the instance has a dataset, what `fill` says, or space runs out.
+    pub fn create_instance(&self, instance: InstanceUuid, options: &CloneOptions, fill: Fill<'_>) -> Result<(), StorageError> {
+        self.backend().create_instance(instance, options, fill)
+    }
+
+    /// Which kind of file an image made on this node is.
+    pub fn image_is_stream(&self) -> bool {
+        self.kind() == StorageKind::Zfs
+    }
+}
+
+/// Fills the directory of a new instance.
+pub type Fill<'a> = &'a mut dyn FnMut(&Path) -> Result<(), StorageError>;
