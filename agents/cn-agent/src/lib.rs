@@ -33,7 +33,7 @@ pub use error::TaskError;
 pub use guard::{ProvisionGuard, remove_stale_guards};
 pub use history::{Entry, History, Status};
 pub use locks::{Order, VmLocks};
-pub use machines::{Images, MachineError, Machines, StopOptions};
+pub use machines::{ImageRequest, Images, MachineError, Machines, StopOptions};
 pub use metrics::Numbers;
 pub use params::Params;
 pub use redact::redact;

@@ -135,6 +135,25 @@ pub trait Machines: Send + Sync + 'static {
     fn info(&self, uuid: InstanceUuid, types: &[String]) -> Result<String, MachineError>;
 }
 
+/// What `machine_create_image` asks for (cn-agent.md section 3.6).
+#[derive(Clone, Debug, PartialEq)]
+pub struct ImageRequest {
+    /// `none`, `gzip`, `bzip2` or `xz`.
+    pub compression: String,
+    /// The image server that gets the image.
+    pub imgapi_url: String,
+    /// Fields of its manifest.
+    pub manifest: JsonMap,
+    /// Only what differs from the instance's image.
+    pub incremental: bool,
+    /// Most ancestors that an incremental image may have.
+    pub max_origin_depth: Option<usize>,
+    /// To be run in the instance before.
+    pub prepare_script: Option<String>,
+    /// The caller's request id.
+    pub request_id: String,
+}
+
 /// Images of this node.
 pub trait Images: Send + Sync + 'static {
     /// The manifest of an installed image.
@@ -149,4 +168,10 @@ pub trait Images: Send + Sync + 'static {
     /// # Errors
     /// imgadm's words.
     fn import(&self, uuid: ImageUuid, pool: Option<&str>, request_id: &str, cancelled: &CancellationToken) -> Result<(), MachineError>;
+
+    /// Makes an image of a stopped instance and publishes it.
+    ///
+    /// # Errors
+    /// imgadm's words and code: `VmNotStopped`, `VmNotFound`, `ManifestValidation`, ...
+    fn create(&self, uuid: InstanceUuid, request: &ImageRequest, cancelled: &CancellationToken) -> Result<(), MachineError>;
 }

@@ -1,5 +1,6 @@
 //! The real node behind the agent: the one place that names the model's crates.
 
+mod create_image;
 mod inventory;
 mod node;
 mod watch;

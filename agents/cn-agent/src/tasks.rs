@@ -8,6 +8,7 @@ mod firewall;
 mod images;
 mod machine_change;
 mod machine_create;
+mod machine_create_image;
 mod machine_destroy;
 mod machine_networks;
 mod machine_power;
@@ -151,6 +152,7 @@ pub fn registry(model: &Model) -> Registry {
     }
     handlers! {
         MachineCreate => machine_create::machine_create,
+        MachineCreateImage => machine_create_image::machine_create_image,
         MachineBoot => machine_power::machine_boot,
         MachineShutdown => machine_power::machine_shutdown,
         MachineReboot => machine_power::machine_reboot,

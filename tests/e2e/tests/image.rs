@@ -4,7 +4,7 @@
 use std::{fs, path::PathBuf};
 
 use serde_json::{Value, json};
-use triton_e2e::{IMAGE_UUID, Node, assert_no_trace};
+use triton_e2e::{Headnode, IMAGE_UUID, Node, assert_no_trace};
 
 /// Made inside the guest, by its root.
 const MADE: &str = "mkdir -p /data; echo content > /data/file; ln /data/file /data/name; ln -s ../data/file /data/link; \
@@ -165,4 +165,50 @@ fn an_image_whose_making_was_killed_at_any_step_can_be_made_again() {
     }
     node.vmadm(&["delete", &source]).ok();
     assert!(!node.layout().at("/zones").join(format!("{source}-imgadm-create")).exists());
+}
+
+/// cn-agent section 3.6, instances section 8.8
+#[test]
+fn an_image_is_made_by_a_task_published_and_provisioned_from() {
+    let node = Node::new("image-publish");
+    let headnode = Headnode::start(&node);
+    node.run("imgadm", &["import", "-q", IMAGE_UUID]).ok();
+    let source = node.create(&node.payload(5));
+    node.guest(&source, "echo third > /third");
+    node.vmadm(&["stop", &source, "-F"]).ok();
+    let image = "0f1c9a3e-7a0d-4f9b-8a44-6f2f0c9b7d11";
+    let manifest = json!({"v": 2, "uuid": image, "owner": "5e1f7b20-3c6d-4a91-8f0e-2d94b7a6c013", "name": "web", "version": "3"});
+    let url = format!("http://{}", Headnode::IMGAPI);
+    let task = json!({"uuid": source, "compression": "gzip", "imgapi_url": url, "manifest": manifest});
+    let reply = headnode.task("machine_create_image", &task);
+    assert_eq!((reply.status, reply.body.as_str()), (200, "{}"));
+    let shown = node.run("imgadm", &["show", image]).ok().json();
+    assert_eq!((&shown["state"], &shown["owner"]), (&json!("active"), &manifest["owner"]));
+    // Again: it is there, and what the server says is what is told.
+    let reply = headnode.task("machine_create_image", &task);
+    let inner: Value = serde_json::from_str(reply.json()["error"].as_str().unwrap()).unwrap();
+    assert!(reply.status == 500 && inner["message"].as_str().unwrap().contains("exists already"), "{inner}");
+    assert_eq!(node.run("imgadm", &["show", image]).ok().json()["state"], "active", "the published one stays");
+
+    node.run("imgadm", &["import", "-q", image]).ok();
+    let mut payload = node.payload(6);
+    payload["image_uuid"] = json!(image);
+    let copy = node.create(&payload);
+    assert_eq!(node.guest(&copy, "cat /third"), "third\n");
+    // The manifest that the node has follows the server's.
+    let path = node.layout().at("/var/tmp/images").join(format!("{image}.imgmanifest"));
+    let mut changed: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    changed["description"] = json!("changed at the server");
+    fs::write(&path, changed.to_string()).unwrap();
+    let said = node.run("imgadm", &["update", "-n"]).ok();
+    assert!(said.stdout.contains(&format!("[dry-run] Updated manifest of image {image}")), "{}", said.stdout);
+    assert_eq!(node.run("imgadm", &["get", image]).ok().json()["manifest"].get("description"), None);
+    node.run("imgadm", &["update", image]).ok();
+    assert_eq!(node.run("imgadm", &["get", image]).ok().json()["manifest"]["description"], "changed at the server");
+    assert_eq!(node.run("imgadm", &["update", image]).ok().stdout, format!("Image {image} is up to date\n"));
+    let scratch = fs::read_dir(node.layout().at("/var/tmp")).unwrap().flatten().map(|entry| entry.file_name().into_string().unwrap());
+    assert!(!scratch.into_iter().any(|name| name.starts_with(".provisioner")), "the task's files are gone");
+    for uuid in [&source, &copy] {
+        node.vmadm(&["delete", uuid]).ok();
+    }
 }

@@ -10,7 +10,7 @@ use triton_image::{CancelToken, ImportOptions, Platform, Quiet};
 use triton_instance::{InstanceError, Instances, to_json};
 use triton_types::{ImageUuid, InstanceUuid, JsonMap};
 
-use crate::{Images, MachineError, Machines, StopOptions};
+use crate::{ImageRequest, Images, MachineError, Machines, StopOptions};
 
 /// The node below a layout. It may not be set up yet when the agent starts (setting it up is a task of this agent's), so storage is
 /// opened at first use, and again until that succeeds.
@@ -43,6 +43,11 @@ impl Node {
         Ok(opened.insert(Opened { instances, images: Arc::new(images) }).clone())
     }
 
+    /// Where its files are.
+    pub(super) fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
     /// Its instances.
     ///
     /// # Errors
@@ -61,10 +66,10 @@ impl Node {
 }
 
 /// Hands a cancellation from the agent's kind of token to the model's, until it is dropped.
-struct Bridge(Option<tokio::task::JoinHandle<()>>);
+pub(super) struct Bridge(Option<tokio::task::JoinHandle<()>>);
 
 impl Bridge {
-    fn new(from: &CancellationToken, to: &CancelToken) -> Self {
+    pub(super) fn new(from: &CancellationToken, to: &CancelToken) -> Self {
         let (from, to) = (from.clone(), to.clone());
         let bridge = async move {
             from.cancelled().await;
@@ -86,7 +91,7 @@ fn instance_error(error: &InstanceError) -> MachineError {
     MachineError::new(triton_instance::chain(error), error.code())
 }
 
-fn image_error(error: &triton_image::ImageError) -> MachineError {
+pub(super) fn image_error(error: &triton_image::ImageError) -> MachineError {
     MachineError::new(chain(error).to_string(), Some(error.code()))
 }
 
@@ -185,6 +190,10 @@ impl Images for Node {
         let options =
             ImportOptions { platform: self.platform.clone(), request_id: Some(request_id.to_owned()), cancel, ..ImportOptions::default() };
         images.import(uuid, &options, &Quiet).map(drop).map_err(|error| image_error(&error))
+    }
+
+    fn create(&self, uuid: InstanceUuid, request: &ImageRequest, cancelled: &CancellationToken) -> Result<(), MachineError> {
+        self.create_and_publish(uuid, request, cancelled)
     }
 }
 

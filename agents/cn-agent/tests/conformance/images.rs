@@ -58,3 +58,28 @@ async fn image_get_gives_the_manifest_or_upstreams_words() {
     bed.node.images.lock().unwrap().insert(image);
     assert_eq!(bed.task("image_get", json!({"uuid": image})).await.json(), json!({"v": 2, "uuid": image}));
 }
+
+/// cn-agent section 3.6
+#[tokio::test]
+async fn an_image_is_created_as_asked_and_a_failure_can_be_read_back() {
+    let bed = Bed::start().await;
+    let uuid = bed.node.add(false, false);
+    let params = json!({"uuid": uuid, "compression": "gzip", "imgapi_url": "http://imgapi", "manifest": {"name": "a"}, "incremental": "true",
+        "max_origin_depth": "7"});
+    assert_eq!(bed.task("machine_create_image", params.clone()).await.seen(), (200, "{}"));
+    assert_eq!(bed.node.calls(), [format!("create_image {uuid} gzip http://imgapi {{\"name\":\"a\"}} true Some(7) None")]);
+    bed.node.fail("create_image", "the \"reason\"");
+    let reply = bed.task("machine_create_image", params.clone()).await;
+    assert_eq!(reply.status, 500);
+    let inner: serde_json::Value = serde_json::from_str(reply.json()["error"].as_str().unwrap()).unwrap();
+    assert_eq!(inner["message"], "the \"reason\"");
+    for (key, message) in [
+        ("manifest", "Required 'manifest' param not found"),
+        ("imgapi_url", "Required 'imgapi_url' param not found"),
+        ("uuid", "Required 'uuid' param not found"),
+    ] {
+        let mut params = params.clone();
+        params.as_object_mut().unwrap().remove(key);
+        assert_eq!(bed.task("machine_create_image", params).await.json()["error"], message);
+    }
+}

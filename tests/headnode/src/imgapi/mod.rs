@@ -3,12 +3,13 @@
 //! Files are read at each request, so that a test may put images there, or spoil them, at any time.
 
 mod file;
+mod publish;
 
 use std::{path::Path as FsPath, sync::Arc};
 
 use axum::{
     Json, Router,
-    extract::{Path, State},
+    extract::{DefaultBodyLimit, Path, State},
     routing::get,
 };
 use serde_json::{Value, json};
@@ -23,8 +24,8 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
     Router::new()
         .route("/ping", get(async || Json(json!({"ping": "pong", "imgapi": true, "version": "4.15.1"}))))
         .route("/images", get(list))
-        .route("/images/{uuid}", get(show))
-        .route("/images/{uuid}/file", get(file::get))
+        .route("/images/{uuid}", get(show).post(publish::post).delete(publish::delete))
+        .route("/images/{uuid}/file", get(file::get).put(publish::put_file).layer(DefaultBodyLimit::disable()))
         .with_state(shared)
 }
 

@@ -5,7 +5,7 @@ use std::{
     sync::{Condvar, Mutex},
 };
 
-use cn_agent::{Images, MachineError, Machines, StopOptions};
+use cn_agent::{ImageRequest, Images, MachineError, Machines, StopOptions};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use triton_types::{ImageUuid, InstanceUuid, JsonMap};
@@ -213,5 +213,14 @@ impl Images for FakeNode {
         self.slow("import")?;
         self.images.lock().unwrap().insert(uuid);
         Ok(())
+    }
+
+    fn create(&self, uuid: InstanceUuid, request: &ImageRequest, _cancelled: &CancellationToken) -> Result<(), MachineError> {
+        let ImageRequest { compression, imgapi_url, manifest, incremental, max_origin_depth, prepare_script, .. } = request;
+        self.record(format!(
+            "create_image {uuid} {compression} {imgapi_url} {} {incremental} {max_origin_depth:?} {prepare_script:?}",
+            Value::Object(manifest.clone())
+        ));
+        self.slow("create_image")
     }
 }
