@@ -38,5 +38,5 @@ pub use remote::{Offered, Ping, Remote};
 pub use requirements::Platform;
 pub use sources::{DEFAULT_SOURCE, Source};
 pub use squashfs::SquashfsFailure;
-pub use unpack::{UnpackError, UnpackFailure};
+pub use unpack::{UnpackError, UnpackFailure, unpack_tree};
 pub use update::Refreshed;

@@ -157,5 +157,15 @@ pub(crate) fn unpack(
     }
 }
 
+/// Unpacks a whole archive into the existing, private directory `target`, with the care that images need. How much it may
+/// hold is the caller's to bound, by what it lets `reader` give.
+///
+/// # Errors
+/// At the first entry that cannot be unpacked as it is; the caller removes what was unpacked.
+pub fn unpack_tree(reader: impl Read, target: &Path, cancel: &CancelToken) -> Result<(), UnpackError> {
+    let bounds = Bounds { bytes: u64::MAX / 4, entries: u64::MAX };
+    unpack(reader, target, "", bounds, cancel).map(drop)
+}
+
 #[cfg(test)]
 mod tests;

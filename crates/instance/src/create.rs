@@ -9,7 +9,7 @@ use triton_vmspec::{Created, PayloadError};
 use crate::{InstanceError, Instances, boot, guest_root::clone_options, id_ranges, world::NodeWorld};
 
 /// How long a creation waits for its lock: who holds it longer than [`Instances::recover`] needs to look is another creation.
-const SWEEP_PATIENCE: Duration = Duration::from_secs(1);
+pub(crate) const SWEEP_PATIENCE: Duration = Duration::from_secs(1);
 /// How long creators wait for each other while they claim ids and addresses: milliseconds of work under the lock.
 const CLAIM_PATIENCE: Duration = Duration::from_secs(60);
 
@@ -59,7 +59,7 @@ impl Instances {
     }
 
     /// Chooses the id range and writes the machine file: from here on the instance exists.
-    fn begin(&self, config: VmConfig, world: &NodeWorld<'_>) -> Result<MachineFile, InstanceError> {
+    pub(crate) fn begin(&self, config: VmConfig, world: &NodeWorld<'_>) -> Result<MachineFile, InstanceError> {
         let uuid = config.uuid;
         if self.exists(uuid) {
             return Err(InstanceError::Exists { uuid });
@@ -148,7 +148,7 @@ impl Instances {
     }
 
     /// Takes back a creation that failed: storage first, the machine file last.
-    fn undo(&self, uuid: InstanceUuid, lock: Lock) {
+    pub(crate) fn undo(&self, uuid: InstanceUuid, lock: Lock) {
         let _ = self.storage.set_indestructible(uuid, false);
         let result = self.storage.destroy_instance(uuid).map_err(InstanceError::step("destroy the storage of", uuid)).and_then(|()| {
             if let Err(error) = self.runs.remove(uuid) {

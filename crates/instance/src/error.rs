@@ -125,6 +125,9 @@ pub enum InstanceError {
         /// Why it failed.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// What `vmadm receive` was given is no whole instance.
+    #[error("the stream cannot be received: {0}")]
+    Stream(String),
     /// The node's own files or storage cannot be used.
     #[error("{0}")]
     Node(String),

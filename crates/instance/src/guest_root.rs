@@ -53,12 +53,31 @@ impl Instances {
         let uuid = file.config.uuid;
         let root = self.safe_root(file)?;
         guest_files::write(&root, &file.config).map_err(InstanceError::step("write the guest's files of", uuid))?;
-        let ids = file.storage.map(|storage| storage.ids).filter(|_| guest_files::has_cloud_init(&root));
-        if let Some(ids) = ids {
-            seed::write(&self.storage.zonepath(uuid).join("seed"), &file.config, ids)
-                .map_err(InstanceError::step("write the seed of", uuid))?;
+        self.refresh_seed(file)
+    }
+
+    /// Gives private volumes that came with the guest's own ids to its range. May be repeated.
+    pub(crate) fn own_volumes(&self, file: &MachineFile) -> Result<(), InstanceError> {
+        let uuid = file.config.uuid;
+        let directory = self.storage.zonepath(uuid).join("volumes");
+        let Some(ids) = file.storage.map(|storage| storage.ids).filter(|_| directory.is_dir()) else { return Ok(()) };
+        let unreadable = |e| FileError::new("read the directory", &directory, e);
+        for entry in fs::read_dir(&directory).map_err(unreadable)? {
+            let path = entry.map_err(unreadable)?.path();
+            triton_storage::shift(&path, ids).map_err(InstanceError::step("shift the ids of a volume of", uuid))?;
         }
         Ok(())
+    }
+
+    /// Writes the seed of an image with cloud-init.
+    pub(crate) fn refresh_seed(&self, file: &MachineFile) -> Result<(), InstanceError> {
+        let uuid = file.config.uuid;
+        let root = self.safe_root(file)?;
+        match file.storage.map(|storage| storage.ids).filter(|_| guest_files::has_cloud_init(&root)) {
+            None => Ok(()),
+            Some(ids) => seed::write(&self.storage.zonepath(uuid).join("seed"), &file.config, ids)
+                .map_err(InstanceError::step("write the seed of", uuid)),
+        }
     }
 
     /// Writes again what changed from `old` to `new` in the guest's files and in its seed.

@@ -6,14 +6,13 @@ use triton_types::{IdRange, ImageUuid, InstanceUuid, StorageKind};
 
 use crate::{
     CloneOptions, Storage, StorageError,
-    layout::{CONFIG, ROOT},
+    layout::ROOT,
     tree::{Packed, Packer},
 };
 
-/// What an instance is made of, beside what a boot makes anew.
-const PARTS: [&str; 4] = [ROOT, CONFIG, "logs", "volumes"];
-/// Whose files the guest may own; the others are the host's.
-const GUESTS: [&str; 2] = [ROOT, "volumes"];
+/// What goes to another node, beside the configuration: the rest is made anew at each boot.
+const PARTS: [&str; 3] = [ROOT, "logs", VOLUMES];
+const VOLUMES: &str = "volumes";
 
 impl Storage {
     /// Writes the guest's root as a tar archive whose names begin with `name`. `ids` is the range that owns the files on
@@ -40,19 +39,29 @@ impl Storage {
         Ok(packer.finish()?)
     }
 
-    /// Writes everything that [`Storage::create_instance`] needs on another node as a tar archive: root, configuration, logs
-    /// and private volumes; not its snapshots.
+    /// Writes everything that an instance needs on another node as a tar archive: root, logs and private volumes, as `root/`,
+    /// `logs/` and `volumes/`; not its configuration and snapshots. `ids` is the instance's range, which owns the volumes, and the
+    /// root too if it is `shifted`: the archive has the guest's own ids.
     ///
     /// # Errors
     /// As [`Storage::pack_root`].
-    pub fn pack_instance(&self, instance: InstanceUuid, ids: Option<IdRange>, out: &mut dyn Write) -> Result<Packed, StorageError> {
+    pub fn pack_instance(&self, instance: InstanceUuid, ids: IdRange, shifted: bool, out: &mut dyn Write) -> Result<Packed, StorageError> {
         self.mount_instance(instance)?;
         let zonepath = self.zonepath(instance);
         let mut packer = Packer::new(out);
         for part in PARTS {
             let path = zonepath.join(part);
+            let owners = match part {
+                ROOT => shifted.then_some(ids),
+                // Each volume is the guest's, the directory of them the host's.
+                VOLUMES => {
+                    volumes(&mut packer, &path, ids)?;
+                    continue;
+                }
+                _ => None,
+            };
             if std::fs::symlink_metadata(&path).is_ok_and(|meta| meta.is_dir()) {
-                packer.tree(&path, part, ids.filter(|_| GUESTS.contains(&part)))?;
+                packer.tree(&path, part, owners)?;
             }
         }
         Ok(packer.finish()?)
@@ -80,6 +89,21 @@ impl Storage {
     pub fn image_is_stream(&self) -> bool {
         self.kind() == StorageKind::Zfs
     }
+}
+
+fn volumes(packer: &mut Packer<'_>, directory: &Path, ids: IdRange) -> Result<(), StorageError> {
+    let entries = match std::fs::read_dir(directory) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        other => other.map_err(|error| crate::TreeError::new("read the directory", directory, error))?,
+    };
+    for entry in entries {
+        let entry = entry.map_err(|error| crate::TreeError::new("read the directory", directory, error))?;
+        // Made by the host, with names that are uuids.
+        if let Some(name) = entry.file_name().to_str().filter(|_| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
+            packer.tree(&entry.path(), &format!("{VOLUMES}/{name}"), Some(ids))?;
+        }
+    }
+    Ok(())
 }
 
 /// Fills the directory of a new instance.

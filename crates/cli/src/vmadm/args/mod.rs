@@ -16,7 +16,7 @@ use triton_types::InstanceUuid;
 pub use all::{BootAll, HaltAll};
 pub use change::{Reprovision, SnapshotTarget, Update};
 pub use power::{Kill, Reboot, Stop};
-pub use query::{Events, Info, List, Lookup, Validate};
+pub use query::{Events, Info, List, Lookup, Sysrq, Validate};
 pub use rewrite::{rewrite, wants_help};
 
 /// Manage the instances of this compute node.
@@ -83,6 +83,18 @@ pub enum Verb {
     Events(Events),
     /// Check a payload without changing anything
     Validate(Validate),
+    /// Write a stopped instance to standard output, for `vmadm receive` on another compute node
+    ///
+    /// The instance stays where it is: delete it when the other node has it. Snapshots do not travel, and neither does the image.
+    #[command(after_help = "Example:\n  vmadm send 6a3f0c4e-2f0b-4c55-9a3c-0d1b5a7e9001 | ssh root@10.99.99.12 vmadm receive")]
+    Send(Target),
+    /// Make the instance that a stream of `vmadm send` holds; it is stopped afterwards
+    ///
+    /// Nothing stays unless the stream is whole. Its NIC tags must exist on this node.
+    #[command(visible_alias = "recv")]
+    Receive(Input),
+    /// Documented for HVM brands only; always refused here
+    Sysrq(Sysrq),
     /// Start every instance with autoboot that does not run, as the machine does when it boots
     BootAll(BootAll),
     /// Stop every running instance, as the machine does when it goes down; autoboot stays as it is

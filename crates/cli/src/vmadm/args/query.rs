@@ -80,3 +80,12 @@ pub struct Events {
     /// Only this instance
     pub uuid: Option<InstanceUuid>,
 }
+
+/// Arguments of `sysrq`.
+#[derive(Debug, Args)]
+pub struct Sysrq {
+    /// The instance's uuid
+    pub uuid: InstanceUuid,
+    /// `nmi` or `screenshot`
+    pub action: Option<String>,
+}

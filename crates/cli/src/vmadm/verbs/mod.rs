@@ -4,6 +4,7 @@ mod all;
 mod change;
 mod events;
 mod query;
+mod transfer;
 
 use std::{
     io::{self, Write},
@@ -67,6 +68,9 @@ pub(super) fn run(layout: &Layout, verb: Verb) -> Result<(), Failure> {
         Verb::Events(arguments) => events::events(&instances, &arguments)?,
         Verb::Validate(arguments) => query::validate_payload(&instances, &arguments)?,
         Verb::Console(target) => query::console(&instances, layout, target.uuid)?,
+        Verb::Send(target) => transfer::send(&instances, target.uuid)?,
+        Verb::Receive(source) => transfer::receive(&instances, &source)?,
+        Verb::Sysrq(target) => query::sysrq(&instances, target.uuid)?,
         Verb::BootAll(arguments) => all::boot_all(&instances, &arguments)?,
         Verb::HaltAll(arguments) => all::halt_all(&instances, &arguments)?,
         Verb::Completion { .. } => {}

@@ -1,0 +1,166 @@
+//! Moving a stopped instance to another node: `vmadm send` and `vmadm receive`.
+//!
+//! The stream is the same for every kind of storage: the machine's description and the guest's files with the guest's own
+//! ids. The receiving node gives them a range of its own. Snapshots do not travel.
+
+mod stream;
+
+use std::io::{self, BufReader, Read, Write};
+
+use serde::{Deserialize, Serialize};
+use triton_files::{Lock, LockError, steps};
+use triton_image::{CancelToken, unpack_tree};
+use triton_storage::StorageError;
+use triton_types::{InstanceUuid, Lifecycle, MachineFile, Ownership, Timestamp};
+
+use crate::{
+    InstanceError, Instances, Presence, boot, create::SWEEP_PATIENCE, guest_root::clone_options, instances::PATIENCE, world::NodeWorld,
+};
+use stream::{FrameReader, FrameWriter};
+
+/// The description at the beginning of a stream.
+#[derive(Debug, Serialize, Deserialize)]
+struct Head {
+    /// When it was sent.
+    date: Timestamp,
+    /// The pool that it was in.
+    pool: String,
+    /// The machine, with metadata, tags and routes.
+    machine: MachineFile,
+}
+
+/// What was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sent {
+    /// Bytes of files.
+    pub bytes: u64,
+    /// Files, directories and links.
+    pub entries: u64,
+    /// Snapshots of the instance, which did not travel.
+    pub snapshots: usize,
+}
+
+impl Instances {
+    /// Writes a stopped instance to `out`. It stays as it is, locked and stopped meanwhile.
+    ///
+    /// # Errors
+    /// [`InstanceError::WrongState`] if it is not stopped; what cannot be read or written.
+    pub fn send(&self, uuid: InstanceUuid, out: &mut dyn Write) -> Result<Sent, InstanceError> {
+        let _lock = self.lock(uuid, "send", PATIENCE)?;
+        self.heal(uuid)?;
+        self.storage.mount_instance(uuid).map_err(InstanceError::step("mount", uuid))?;
+        let machine = self.machines.read(uuid)?.file;
+        let (_, presence) = self.run_of(uuid);
+        if machine.lifecycle != Lifecycle::Installed || presence != Presence::Stopped {
+            let state = self.load(uuid)?.state;
+            return Err(InstanceError::WrongState(format!("Cannot send vm from state \"{state}\", must be \"stopped\".")));
+        }
+        let Some(storage) = machine.storage else {
+            return Err(InstanceError::Node(format!("instance {uuid} has no storage record")));
+        };
+        let snapshots = self.storage.snapshots(uuid).map_err(InstanceError::step("list the snapshots of", uuid))?.len();
+        let head = Head { date: Timestamp::now(), pool: self.storage.pool().to_owned(), machine };
+        let head = serde_json::to_vec(&head).map_err(InstanceError::step("describe", uuid))?;
+        let mut frames = FrameWriter::begin(out, &head).map_err(InstanceError::step("send", uuid))?;
+        let shifted = storage.ownership != Some(Ownership::Idmapped);
+        let packed = self.storage.pack_instance(uuid, storage.ids, shifted, &mut frames).map_err(InstanceError::step("send", uuid))?;
+        frames.finish().map_err(InstanceError::step("send", uuid))?;
+        Ok(Sent { bytes: packed.bytes, entries: packed.entries, snapshots })
+    }
+
+    /// Makes the instance that a stream holds. It is stopped. Nothing of it stays unless all of the stream was read and is whole;
+    /// a creation that was killed is seen as failed, and can be deleted.
+    ///
+    /// # Errors
+    /// [`InstanceError::Exists`], an address or NIC tag that does not fit this node, or what is wrong with the stream.
+    pub fn receive(&self, from: &mut dyn Read) -> Result<InstanceUuid, InstanceError> {
+        let broken = |error: io::Error| InstanceError::Stream(error.to_string());
+        let (frames, head) = FrameReader::begin(BufReader::with_capacity(256 << 10, from)).map_err(broken)?;
+        let head: Head =
+            serde_json::from_slice(&head).map_err(|error| InstanceError::Stream(format!("its description cannot be read: {error}")))?;
+        let uuid = head.machine.config.uuid;
+        let file = self.adapt(head)?;
+        boot::check_tags(&self.layout, &file.config)?;
+        let lock = Lock::take(&self.layout.instance_lock(uuid), "receive", SWEEP_PATIENCE).map_err(|error| match error {
+            LockError::Held { .. } => InstanceError::Exists { uuid },
+            LockError::File(error) => InstanceError::File(error),
+        })?;
+        let file = match self.begin_received(file) {
+            Ok(file) => file,
+            Err(error) => {
+                if !self.exists(uuid) {
+                    lock.remove();
+                }
+                return Err(error);
+            }
+        };
+        steps::reached("receive.begun");
+        if let Err(error) = self.fill_received(file, frames) {
+            self.undo(uuid, lock);
+            return Err(error);
+        }
+        Ok(uuid)
+    }
+
+    /// The description as it is right for this node: format checked, pool and paths of this node.
+    fn adapt(&self, head: Head) -> Result<MachineFile, InstanceError> {
+        let mut file = head.machine;
+        if file.format > MachineFile::FORMAT {
+            let text = format!("its machine has format {}, this node knows formats up to {}", file.format, MachineFile::FORMAT);
+            return Err(InstanceError::Stream(text));
+        }
+        if file.lifecycle != Lifecycle::Installed {
+            return Err(InstanceError::Stream("the instance in it is not complete".to_owned()));
+        }
+        let own = self.storage.pool();
+        let (old, new) = (format!("/{}/{}/", head.pool, file.config.uuid), format!("/{own}/{}/", file.config.uuid));
+        for filesystem in &mut file.config.filesystems {
+            if let Some(rest) = filesystem.source.strip_prefix(&old) {
+                filesystem.source = format!("{new}{rest}");
+            }
+        }
+        file.config.zpool = Some(own.to_owned());
+        file.storage = None;
+        Ok(file)
+    }
+
+    fn begin_received(&self, file: MachineFile) -> Result<MachineFile, InstanceError> {
+        let world = NodeWorld::new(self);
+        self.begin(file.config, &world)
+    }
+
+    fn fill_received(&self, mut file: MachineFile, frames: FrameReader<BufReader<&mut dyn Read>>) -> Result<(), InstanceError> {
+        let uuid = file.config.uuid;
+        self.runs.bump(uuid).map_err(InstanceError::step("announce", uuid))?;
+        let mut frames = Some(frames);
+        let mut fill = |directory: &std::path::Path| -> Result<(), StorageError> {
+            let content = |error: Box<dyn std::error::Error + Send + Sync>| StorageError::Content(error);
+            let mut stream = frames.take().ok_or_else(|| content("it was read already".into()))?;
+            unpack_tree(&mut stream, directory, &CancelToken::default()).map_err(|error| content(Box::new(error)))?;
+            stream.finish().map_err(|error| content(Box::new(error)))?;
+            let config = directory.join("config");
+            // The archive has none, whoever made it.
+            std::os::unix::fs::DirBuilderExt::mode(&mut std::fs::DirBuilder::new(), 0o700)
+                .create(config)
+                .map_err(|error| content(Box::new(error)))
+        };
+        self.storage.create_instance(uuid, &clone_options(&file.config), &mut fill).map_err(InstanceError::step("receive", uuid))?;
+        steps::reached("receive.filled");
+        self.storage.mount_instance(uuid).map_err(InstanceError::step("mount", uuid))?;
+        self.own_root(&mut file)?;
+        self.own_volumes(&file)?;
+        self.make_volumes(&file)?;
+        steps::reached("receive.owned");
+        self.machines.write_documents(&file)?;
+        self.refresh_seed(&file)?;
+        steps::reached("receive.documents");
+        if file.config.indestructible_zoneroot {
+            self.storage.set_indestructible(uuid, true).map_err(InstanceError::step("protect", uuid))?;
+        }
+        file.lifecycle = Lifecycle::Installed;
+        self.machines.write(&file)?;
+        self.runs.bump(uuid).map_err(InstanceError::step("announce", uuid))?;
+        steps::reached("receive.installed");
+        Ok(())
+    }
+}
