@@ -12,6 +12,7 @@ pub mod http;
 pub mod logs;
 pub mod metrics;
 mod namespaces;
+mod queue;
 pub mod ready;
 pub mod restify;
 pub mod runtime;
@@ -24,4 +25,5 @@ pub use config::{ConfigError, Environment, ProcessEnvironment, load_json, load_j
 pub use errors::{Chain, chain};
 pub use exit::AgentExit;
 pub use namespaces::{Entered, NamespaceError, enter_namespaces};
+pub use queue::{Outcome, Queue};
 pub use signals::{Shutdown, shutdown_signal};

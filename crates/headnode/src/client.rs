@@ -60,12 +60,16 @@ pub struct Call<'a> {
     pub request_id: Option<String>,
     /// First byte that is wanted (`Range`).
     pub offset: u64,
+    /// Only if the thing still is of this version (`If-Match`).
+    pub if_match: Option<String>,
+    /// The version of the API that is wanted; any when absent.
+    pub accept_version: Option<&'static str>,
 }
 
 impl Call<'_> {
     /// A request without body or query.
     pub fn new(method: Method, path: impl Into<String>) -> Self {
-        Self { method, path: path.into(), query: Vec::new(), body: None, request_id: None, offset: 0 }
+        Self { method, path: path.into(), query: Vec::new(), body: None, request_id: None, offset: 0, if_match: None, accept_version: None }
     }
 }
 
@@ -203,7 +207,7 @@ impl HttpClient {
             .method(call.method.clone())
             .uri(uri.clone())
             .header(header::USER_AGENT, self.user_agent.clone())
-            .header("accept-version", "*")
+            .header("accept-version", call.accept_version.unwrap_or("*"))
             .header("x-request-id", HeaderValue::from_str(&id).unwrap_or_else(|_| HeaderValue::from_static("invalid")))
     }
 
@@ -218,6 +222,9 @@ impl HttpClient {
         let mut request = self.request(uri, &call);
         if call.body.is_some() {
             request = request.header(header::CONTENT_TYPE, "application/json").header(header::ACCEPT, "application/json");
+        }
+        if let Some(tag) = call.if_match.as_deref().and_then(|tag| HeaderValue::from_str(tag).ok()) {
+            request = request.header(header::IF_MATCH, tag);
         }
         if call.offset > 0 {
             request = request.header(header::RANGE, format!("bytes={}-", call.offset));

@@ -48,6 +48,11 @@ impl FromStr for BaseUrl {
 }
 
 impl BaseUrl {
+    /// `host:port`, to connect to.
+    pub(crate) fn address(&self) -> String {
+        format!("{}:{}", self.authority.host(), self.authority.port_u16().unwrap_or(80))
+    }
+
     /// The URL of `path` (which begins with `/` and is already encoded), with the query's pairs.
     pub(crate) fn join(&self, path: &str, query: &[(&str, &str)]) -> Uri {
         let mut target = format!("{}{path}", self.prefix);
