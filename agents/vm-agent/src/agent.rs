@@ -12,17 +12,15 @@ use bytes::Bytes;
 use http::StatusCode;
 use tokio::task::JoinSet;
 use tracing::{info, warn};
-use triton_agent::{chain, ready};
+use triton_agent::{Outcome, Queue, chain, ready};
 use triton_headnode::{HttpError, HttpFailure, VmApi};
+use triton_instance::{Changes, Inventory, Loaded, lookup};
 use triton_types::InstanceUuid;
 
 use crate::{
-    changes::Changes,
     known::{Known, Step},
     metrics::Numbers,
-    model::{Inventory, Loaded},
-    queue::{Outcome, Queue, pauses},
-    startup::{CompareError, lookup, synchronise},
+    startup::{CompareError, pauses, synchronise},
 };
 
 /// The loop turns at least this often.
@@ -53,7 +51,7 @@ pub struct Agent {
     settings: Settings,
     numbers: Numbers,
     known: Known,
-    queue: Queue,
+    queue: Queue<InstanceUuid>,
     tasks: JoinSet<Done>,
     beats: Arc<AtomicU64>,
 }
@@ -68,7 +66,7 @@ enum Done {
 impl Agent {
     /// An agent that has not begun.
     pub fn new(vmapi: VmApi, inventory: Arc<dyn Inventory>, changes: Arc<Changes>, settings: Settings, numbers: Numbers) -> Self {
-        let queue = Queue::new(settings.workers);
+        let queue = Queue::new(settings.workers, pauses());
         Self { vmapi, inventory, changes, settings, numbers, known: Known::default(), queue, tasks: JoinSet::new(), beats: Arc::default() }
     }
 

@@ -1,5 +1,6 @@
 //! What of two VM objects is compared at start, and what follows from it (vm-agent.md sections 4.2 and 5). Pure.
 
+use bytes::Bytes;
 use serde_json::Value;
 use triton_types::JsonMap;
 
@@ -50,6 +51,12 @@ pub fn only_documents_changed(before: &JsonMap, after: &JsonMap) -> bool {
         .filter(|field| **field != "last_modified")
         .chain(&["pid", "exit_status", "exit_timestamp", "nics"])
         .all(|field| before.get(*field) == after.get(*field))
+}
+
+/// The object as it is sent.
+pub fn body(vm: &JsonMap) -> Bytes {
+    // A JSON map always has a text.
+    Bytes::from(serde_json::to_vec(vm).unwrap_or_default())
 }
 
 /// Marks an object destroyed: `state` and `zone_state`, nothing else.

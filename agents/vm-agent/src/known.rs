@@ -6,13 +6,11 @@ use std::{
 };
 
 use bytes::Bytes;
+use triton_agent::Outcome;
+use triton_instance::{Loaded, is_hidden};
 use triton_types::{InstanceUuid, JsonMap};
 
-use crate::{
-    compare::{destroyed, only_documents_changed},
-    model::{Loaded, body, is_hidden},
-    queue::Outcome,
-};
+use crate::compare::{body, destroyed, only_documents_changed};
 
 /// Between two reports of an instance of which only documents changed (ruling 5).
 const DOCUMENTS_EVERY: Duration = Duration::from_secs(1);

@@ -5,21 +5,16 @@
 //! directory, a machine file that cannot be read) is never reported as destroyed. Owns no state on disk.
 
 mod agent;
-mod changes;
 mod compare;
 mod config;
 mod known;
 mod metrics;
-mod model;
-mod queue;
 mod real;
 mod startup;
 
 pub use agent::{Agent, Settings};
-pub use changes::{Changes, News, watch};
 pub use config::{AgentConfig, Args, Verb};
 pub use metrics::Numbers;
-pub use model::{Inventory, Loaded, RealInventory};
 pub use real::{StartError, serve, user_agent};
 
 /// The agent's name.

@@ -8,10 +8,11 @@ use tracing::info;
 use triton_agent::{metrics, ready, shutdown_signal};
 use triton_files::{FileError, Layout};
 use triton_headnode::{UrlError, VmApi};
+use triton_instance::{Changes, RealInventory, watch};
 use triton_sysinfo::{FactsError, HostFacts, NodeConfig};
 use triton_types::ServerUuid;
 
-use crate::{Agent, AgentConfig, Changes, NAME, Numbers, RealInventory, Settings, changes};
+use crate::{Agent, AgentConfig, NAME, Numbers, Settings};
 
 /// The agent could not begin.
 #[derive(Debug, thiserror::Error)]
@@ -75,7 +76,7 @@ pub async fn serve(layout: &Layout) -> Result<(), StartError> {
     });
     let stop = CancellationToken::new();
     let page = metrics::spawn(layout, NAME, page, status, stop.clone().cancelled_owned())?;
-    changes::watch(layout, changes.clone()).map_err(|error| StartError::System("start the watcher", error))?;
+    watch(layout, changes.clone()).map_err(|error| StartError::System("start the watcher", error))?;
 
     let settings = Settings { look_around_every: config.look_around_every(), ..Settings::default() };
     let inventory = Arc::new(RealInventory::new(layout));

@@ -1,18 +1,29 @@
 //! The comparison with VMAPI: at start, after every failed start, and once an hour (vm-agent.md section 5).
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use http::StatusCode;
 use tracing::{info, warn};
+use triton_agent::Backoff;
 use triton_headnode::{HttpError, VmApi};
+use triton_instance::{Inventory, Loaded, is_hidden, lookup};
 use triton_types::{InstanceUuid, JsonMap};
 
 use crate::{
-    compare::{destroyed, differs, is_being_provisioned},
+    compare::{body, destroyed, differs, is_being_provisioned},
     known::Known,
-    model::{Inventory, Loaded, body, is_hidden},
 };
+
+/// First pause after a failure.
+const FIRST: Duration = Duration::from_millis(500);
+/// Longest pause; with its jitter it stays below the contract's 30 s.
+const LONGEST: Duration = Duration::from_millis(28_500);
+
+/// The pauses of the contract: 500 ms, doubling, at most 30 s. The jitter keeps a data centre of nodes apart and the pauses growing.
+pub fn pauses() -> Backoff {
+    Backoff::new(FIRST, 2.0, LONGEST, 0.05)
+}
 
 /// Largest body of one bulk report, in bytes, unless one instance alone is larger (ruling 5).
 const CHUNK: usize = 8 << 20;
@@ -141,15 +152,6 @@ pub async fn synchronise(vmapi: &VmApi, inventory: &Arc<dyn Inventory>, known: &
 /// A status by which VMAPI says that the request itself is at fault, so that repeating it is no use.
 fn is_about_the_body(status: StatusCode) -> bool {
     status.is_client_error() && !matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS)
-}
-
-/// All local instances, read on a thread that may block.
-///
-/// # Errors
-/// See [`Inventory::lookup`].
-pub async fn lookup(inventory: &Arc<dyn Inventory>) -> Result<Vec<(InstanceUuid, Loaded)>, String> {
-    let inventory = inventory.clone();
-    tokio::task::spawn_blocking(move || inventory.lookup()).await.unwrap_or_else(|error| Err(error.to_string()))
 }
 
 #[cfg(test)]

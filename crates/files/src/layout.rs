@@ -72,6 +72,16 @@ impl Layout {
         self.at("/run/triton/runtime").join(uuid.to_string())
     }
 
+    /// What of an instance's control is shown to its guest: the directory of its metadata socket (metadata.md section 5.2).
+    pub fn zonecontrol(&self, uuid: InstanceUuid) -> PathBuf {
+        self.at("/var/zonecontrol").join(uuid.to_string())
+    }
+
+    /// What every guest is shown at `/native`: the guest's tools (metadata.md section 5.2).
+    pub fn native(&self) -> PathBuf {
+        self.at("/usr/triton/native")
+    }
+
     /// Directory of locks.
     pub fn locks(&self) -> PathBuf {
         self.at("/run/triton/locks")
@@ -127,6 +137,7 @@ impl Layout {
             (self.machines(), 0o700),
             (self.run_states(), 0o755),
             (self.at("/run/triton/runtime"), 0o711),
+            (self.at("/var/zonecontrol"), 0o711),
             (self.locks(), 0o700),
             (self.imgadm().join("images"), 0o755),
             (self.downloads(), 0o700),

@@ -21,6 +21,7 @@ use crate::{
     network::{self, NetworkError},
     seed,
     spec::{self, Host},
+    zonecontrol,
 };
 
 /// Where the files of a boot are.
@@ -69,6 +70,9 @@ pub fn prepare(layout: &Layout, uuid: InstanceUuid) -> Result<BootFiles, Instanc
     let seed_directory = files.zonepath.join("seed");
     if let Some(storage) = file.storage.filter(|_| seed_directory.is_dir()) {
         seed::write(&seed_directory, &file.config, storage.ids).map_err(InstanceError::step("write the seed of", uuid))?;
+    }
+    if let Some(storage) = file.storage {
+        zonecontrol::ensure(layout, uuid, storage.ids)?;
     }
     let runtime = layout.runtime(uuid);
     make_directory(&runtime)?;

@@ -151,6 +151,9 @@ impl Instances {
     pub(crate) fn undo(&self, uuid: InstanceUuid, lock: Lock) {
         let _ = self.storage.set_indestructible(uuid, false);
         let result = self.storage.destroy_instance(uuid).map_err(InstanceError::step("destroy the storage of", uuid)).and_then(|()| {
+            if let Err(error) = crate::zonecontrol::remove(&self.layout, uuid) {
+                tracing::warn!(vm_uuid = %uuid, error = %crate::error::chain_text(&error), "the directory of a failed creation's socket stays");
+            }
             if let Err(error) = self.runs.remove(uuid) {
                 tracing::warn!(vm_uuid = %uuid, error = %crate::error::chain_text(&error), "the run-state of a failed creation stays");
             }

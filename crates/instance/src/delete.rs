@@ -89,6 +89,8 @@ impl Instances {
             _ => {}
         }
         steps::reached("delete.runtime");
+        crate::zonecontrol::remove(&self.layout, uuid)?;
+        steps::reached("delete.zonecontrol");
         self.runs.remove(uuid).map_err(InstanceError::step("forget the run-state of", uuid))?;
         steps::reached("delete.run-state");
         self.machines.remove(uuid)?;

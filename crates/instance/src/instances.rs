@@ -84,6 +84,22 @@ impl Instances {
         Ok(self.object_of(self.read_mounted(uuid)?, true))
     }
 
+    /// The VM object without its snapshots, whose list costs a question to storage: for readers that come often.
+    ///
+    /// # Errors
+    /// As [`Instances::load`].
+    pub fn view(&self, uuid: InstanceUuid) -> Result<VmObject, InstanceError> {
+        Ok(self.object_of(self.read_mounted(uuid)?, false))
+    }
+
+    /// The range of host ids that an instance has; none before its storage is chosen.
+    ///
+    /// # Errors
+    /// As [`Instances::load`].
+    pub fn ids(&self, uuid: InstanceUuid) -> Result<Option<triton_types::IdRange>, InstanceError> {
+        Ok(self.machines.read_alone(uuid)?.storage.map(|storage| storage.ids))
+    }
+
     /// Reads an instance whose documents are on its dataset: mounted first, or they would seem to be empty after a boot of the node.
     fn read_mounted(&self, uuid: InstanceUuid) -> Result<Machine, InstanceError> {
         let machine = self.machines.read(uuid)?;

@@ -9,7 +9,7 @@ use triton_files::Layout;
 use triton_lxc::{CgroupDirs, ConsoleLog, ContainerSpec, Hook, Hooks, IdMap, Limits, LogFile, Mount, Prlimit, STANDARD_DEVICES};
 use triton_types::{Filesystem, InstanceUuid, MachineFile, Ownership, VmConfig};
 
-use crate::{boot::BootFiles, guest_files::hostname, seed};
+use crate::{boot::BootFiles, guest_files::hostname, seed, zonecontrol};
 
 /// What the machine offers to containers.
 #[derive(Clone, Debug)]
@@ -26,6 +26,10 @@ pub struct Host {
     pub seccomp: Option<PathBuf>,
     /// Limits of processes may be raised (CAP_SYS_RESOURCE).
     pub may_raise_limits: bool,
+    /// The directory of the guest's tools, if this node has it.
+    pub native: Option<PathBuf>,
+    /// The directory that holds those of the instances' metadata sockets.
+    pub zonecontrol: PathBuf,
 }
 
 /// The profile that the platform image loads at boot (ruling 74).
@@ -48,6 +52,8 @@ impl Host {
             apparmor: enabled.then(|| if ours { APPARMOR_PROFILE } else { "unconfined" }.to_owned()),
             seccomp: Some(PathBuf::from(SECCOMP_PROFILE)).filter(|path| path.is_file()),
             may_raise_limits: has_sys_resource(),
+            native: Some(layout.native()).filter(|path| path.is_dir()),
+            zonecontrol: layout.at("/var/zonecontrol"),
         }
     }
 }
@@ -98,7 +104,7 @@ pub fn container(file: &MachineFile, files: &BootFiles, host: &Host) -> Result<C
             pivot: format!("{}/pivot", files.cgroup),
         },
         devices: STANDARD_DEVICES.to_vec(),
-        mounts: mounts(config, files, &host.root),
+        mounts: mounts(config, files, host),
         seccomp_profile: host.seccomp.clone(),
         apparmor_profile: host.apparmor.clone(),
         cap_drop: ["mac_admin", "mac_override", "sys_time", "sys_module", "sys_rawio"].map(str::to_owned).to_vec(),
@@ -130,8 +136,8 @@ fn prlimits(config: &VmConfig, host: &Host) -> Vec<Prlimit> {
     memlock.map(|mib| Prlimit { name: "memlock".to_owned(), value: Some(mib.saturating_mul(1 << 20)) }).into_iter().collect()
 }
 
-fn mounts(config: &VmConfig, files: &BootFiles, root: &Path) -> Vec<Mount> {
-    let mut mounts = Vec::new();
+fn mounts(config: &VmConfig, files: &BootFiles, host: &Host) -> Vec<Mount> {
+    let mut mounts = control(config.uuid, host);
     if let Some(mib) = config.tmpfs.filter(|mib| *mib > 0) {
         mounts.push(Mount::tmpfs("tmp", mib));
     }
@@ -139,8 +145,21 @@ fn mounts(config: &VmConfig, files: &BootFiles, root: &Path) -> Vec<Mount> {
     if seed_directory.is_dir() {
         mounts.push(Mount::bind_directory(&seed_directory.to_string_lossy(), seed::GUEST_PATH, true));
     }
-    mounts.extend(config.filesystems.iter().filter(|fs| fs.kind == "lofs").map(|fs| bind(fs, root)));
+    mounts.extend(config.filesystems.iter().filter(|fs| fs.kind == "lofs").map(|fs| bind(fs, &host.root)));
     mounts
+}
+
+/// The guest's tools, and over them the way to the metadata service. A guest that put something else in the place of a mount's
+/// target goes without that mount: it must be able to boot, and nothing is followed.
+fn control(uuid: InstanceUuid, host: &Host) -> Vec<Mount> {
+    let mount = |source: &Path, target: &str, more: &[&str]| {
+        let mut mount = Mount::bind_directory(&source.to_string_lossy(), target, true);
+        mount.options.extend(["nosuid", "nodev", "optional"].iter().chain(more).map(|word| (*word).to_owned()));
+        mount
+    };
+    let directory = host.zonecontrol.join(uuid.to_string());
+    let native = host.native.iter().map(|native| mount(native, zonecontrol::NATIVE, &[]));
+    native.chain(zonecontrol::GUEST_PATHS.iter().map(|target| mount(&directory, target, &["noexec"]))).collect()
 }
 
 /// A `lofs` file system: a bind with the options that Linux has a word for (instances.md section 2.5).
@@ -206,6 +225,8 @@ mod tests {
             apparmor: None,
             seccomp: None,
             may_raise_limits: false,
+            native: Some("/usr/triton/native".into()),
+            zonecontrol: "/var/zonecontrol".into(),
         };
         triton_lxc::render(&container(file, &files, &host).unwrap()).unwrap()
     }

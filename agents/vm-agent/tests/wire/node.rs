@@ -8,8 +8,9 @@ use std::{
 
 use serde_json::{Map, Value, json};
 use triton_headnode::VmApi;
+use triton_instance::{Changes, Inventory, Loaded};
 use triton_types::{InstanceUuid, ServerUuid};
-use vm_agent::{Agent, Changes, Inventory, Loaded, Numbers, Settings, user_agent};
+use vm_agent::{Agent, Numbers, Settings, user_agent};
 
 use crate::vmapi::Vmapi;
 

@@ -1,4 +1,4 @@
-//! Changes of the local instances: a thread watches, the agent takes what gathered. Bounded by the number of instances.
+//! Changes of the instances for an agent: a thread watches, the agent takes what gathered. Bounded by the number of instances.
 
 use std::{
     collections::BTreeSet,
@@ -13,8 +13,9 @@ use std::{
 
 use tokio::sync::Notify;
 use triton_files::Layout;
-use triton_instance::Watcher;
 use triton_types::InstanceUuid;
+
+use crate::{Watcher, error::chain_text};
 
 /// Pause after the watcher failed (vm-agent.md section 6.1).
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
@@ -97,7 +98,7 @@ fn run(layout: &Layout, changes: &Changes) {
         if let Err(error) = result
             && !std::mem::replace(&mut failing, true)
         {
-            tracing::error!(error = %triton_agent::chain(&error), "instances cannot be watched: nothing is reported until they can");
+            tracing::error!(error = %chain_text(&error), "instances cannot be watched: nothing is reported until they can");
         }
         thread::sleep(AFTER_FAILURE);
     }

@@ -1,12 +1,12 @@
-//! What the agent needs to know of the instances: a seam for tests, with the real model behind it.
+//! What an agent needs to know of the instances: a seam for tests, with the real model behind it.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use bytes::Bytes;
 use serde_json::Value;
 use triton_files::Layout;
-use triton_instance::{InstanceError, Instances, to_json};
 use triton_types::{InstanceUuid, JsonMap};
+
+use crate::{InstanceError, Instances, error::chain_text, to_json};
 
 /// One instance as it is now.
 #[derive(Clone, Debug, PartialEq)]
@@ -34,56 +34,71 @@ pub trait Inventory: Send + Sync + 'static {
     fn lookup(&self) -> Result<Vec<(InstanceUuid, Loaded)>, String>;
 }
 
-/// True for an instance that is to be kept from VMAPI.
+/// True for an instance that is to be kept from the headnode (`do_not_inventory`).
 pub fn is_hidden(vm: &JsonMap) -> bool {
     vm.get("do_not_inventory").and_then(Value::as_bool).unwrap_or(false)
 }
 
-/// The object as it is sent.
-pub fn body(vm: &JsonMap) -> Bytes {
-    // A JSON map always has a text.
-    Bytes::from(serde_json::to_vec(vm).unwrap_or_default())
+/// All local instances, read on a thread that may block.
+///
+/// # Errors
+/// See [`Inventory::lookup`].
+pub async fn lookup(inventory: &Arc<dyn Inventory>) -> Result<Vec<(InstanceUuid, Loaded)>, String> {
+    let inventory = inventory.clone();
+    tokio::task::spawn_blocking(move || inventory.lookup()).await.unwrap_or_else(|error| Err(error.to_string()))
 }
 
 /// The instances of the node below a root. Opened at first use, and again after the node's store could not be opened.
 pub struct RealInventory {
     layout: Layout,
+    with_snapshots: bool,
     instances: Mutex<Option<Arc<Instances>>>,
 }
 
 impl RealInventory {
-    /// Those below `layout`.
+    /// Those below `layout`, as whole VM objects.
     pub fn new(layout: &Layout) -> Self {
-        Self { layout: layout.clone(), instances: Mutex::new(None) }
+        Self { layout: layout.clone(), with_snapshots: true, instances: Mutex::new(None) }
     }
 
-    fn instances(&self) -> Result<Arc<Instances>, String> {
+    /// Those below `layout` without their snapshots, which on ZFS cost a process for each object.
+    pub fn without_snapshots(layout: &Layout) -> Self {
+        Self { with_snapshots: false, ..Self::new(layout) }
+    }
+
+    /// The instances, for changing them.
+    ///
+    /// # Errors
+    /// When the node's store cannot be opened.
+    pub fn instances(&self) -> Result<Arc<Instances>, String> {
         let mut slot = self.instances.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(instances) = &*slot {
             return Ok(instances.clone());
         }
-        let opened = Arc::new(Instances::open(&self.layout).map_err(|error| triton_instance::chain(&error))?);
+        let opened = Arc::new(Instances::open(&self.layout).map_err(|error| chain_text(&error))?);
         Ok(slot.insert(opened).clone())
     }
 }
 
 impl Inventory for RealInventory {
     fn load(&self, uuid: InstanceUuid) -> Result<Loaded, String> {
-        match self.instances()?.load(uuid) {
+        let instances = self.instances()?;
+        let loaded = if self.with_snapshots { instances.load(uuid) } else { instances.view(uuid) };
+        match loaded {
             Ok(vm) => Ok(Loaded::Object(to_json(&vm))),
-            Err(error @ InstanceError::Unreadable { .. }) => Ok(Loaded::Unreadable(triton_instance::chain(&error))),
+            Err(error @ InstanceError::Unreadable { .. }) => Ok(Loaded::Unreadable(chain_text(&error))),
             Err(InstanceError::NotFound { .. }) => {
                 // The store may have gone between the look at it and the look at the file.
-                self.layout.check_store().map_err(|error| triton_instance::chain(&error))?;
+                self.layout.check_store().map_err(|error| chain_text(&error))?;
                 Ok(Loaded::Absent)
             }
-            Err(error) => Err(triton_instance::chain(&error)),
+            Err(error) => Err(chain_text(&error)),
         }
     }
 
     fn lookup(&self) -> Result<Vec<(InstanceUuid, Loaded)>, String> {
         let instances = self.instances()?;
-        let uuids = instances.uuids().map_err(|error| triton_instance::chain(&error))?;
+        let uuids = instances.uuids().map_err(|error| chain_text(&error))?;
         let mut all = Vec::with_capacity(uuids.len());
         for uuid in uuids {
             match self.load(uuid)? {

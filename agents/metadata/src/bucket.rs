@@ -1,0 +1,68 @@
+//! A token bucket that makes its user wait, never fail.
+
+use std::{
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+/// Admits `rate` uses per second, and `burst` at once after a pause.
+#[derive(Debug)]
+pub(crate) struct Bucket {
+    rate: f64,
+    burst: f64,
+    /// Tokens, and when they were counted. Below zero: promised to those who wait.
+    state: Mutex<(f64, Instant)>,
+}
+
+impl Bucket {
+    pub(crate) fn new((rate, burst): (f64, f64)) -> Self {
+        let (rate, burst) = (rate.max(0.01), burst.max(1.0));
+        Self { rate, burst, state: Mutex::new((burst, Instant::now())) }
+    }
+
+    /// Takes a token, after the time that it is not there yet.
+    pub(crate) async fn take(&self) {
+        let wait = self.claim(Instant::now());
+        if wait > Duration::ZERO {
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    fn claim(&self, now: Instant) -> Duration {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let (tokens, then) = *state;
+        let tokens = (tokens + now.saturating_duration_since(then).as_secs_f64() * self.rate).min(self.burst) - 1.0;
+        *state = (tokens, now);
+        if tokens >= 0.0 { Duration::ZERO } else { Duration::from_secs_f64(-tokens / self.rate) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_burst_is_free_and_more_comes_at_the_rate() {
+        let bucket = Bucket::new((10.0, 5.0));
+        let begin = Instant::now();
+        for _ in 0..5 {
+            bucket.take().await;
+        }
+        assert_eq!(begin.elapsed(), Duration::ZERO);
+        for _ in 0..20 {
+            bucket.take().await;
+        }
+        let took = begin.elapsed();
+        assert!(took >= Duration::from_millis(1990) && took < Duration::from_millis(2300), "{took:?}");
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        let begin = Instant::now();
+        for _ in 0..5 {
+            bucket.take().await;
+        }
+        assert_eq!(begin.elapsed(), Duration::ZERO, "a long pause saves no more than the burst");
+        bucket.take().await;
+        assert!(begin.elapsed() >= Duration::from_millis(90));
+    }
+}

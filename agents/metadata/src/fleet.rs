@@ -1,0 +1,110 @@
+//! The sockets of all instances: each has one, from before its guest's first boot until it is deleted.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use tokio_util::task::TaskTracker;
+use triton_files::Layout;
+use triton_instance::zonecontrol;
+use triton_types::InstanceUuid;
+
+use crate::{Budget, Guest, Limits, Numbers, Store, server::Server};
+
+/// The sockets.
+pub struct Fleet {
+    layout: Layout,
+    store: Arc<dyn Store>,
+    limits: Arc<Limits>,
+    memory: Arc<Budget>,
+    numbers: Numbers,
+    tasks: TaskTracker,
+    servers: BTreeMap<InstanceUuid, (u32, Server)>,
+    missing: BTreeSet<InstanceUuid>,
+}
+
+impl Fleet {
+    /// No sockets yet.
+    pub fn new(layout: &Layout, store: Arc<dyn Store>, limits: Limits, numbers: Numbers) -> Self {
+        Self {
+            layout: layout.clone(),
+            store,
+            memory: Budget::new(limits.memory_of_all),
+            limits: Arc::new(limits),
+            numbers,
+            tasks: TaskTracker::new(),
+            servers: BTreeMap::new(),
+            missing: BTreeSet::new(),
+        }
+    }
+
+    /// Looks at every instance. When they cannot be listed, all sockets stay as they are (invariant 1).
+    pub async fn look_at_all(&mut self) {
+        let store = self.store.clone();
+        let listed = tokio::task::spawn_blocking(move || store.instances()).await;
+        match listed.map_err(|error| error.to_string()).and_then(|listed| listed) {
+            Ok(mut uuids) => {
+                uuids.extend(self.servers.keys().copied());
+                uuids.extend(self.missing.iter().copied());
+                uuids.sort_unstable();
+                uuids.dedup();
+                for uuid in uuids {
+                    self.look_at(uuid).await;
+                }
+            }
+            Err(error) => tracing::error!(%error, "the instances cannot be listed: sockets stay as they are"),
+        }
+    }
+
+    /// Looks at one instance: gives it a socket, or takes it away.
+    pub async fn look_at(&mut self, uuid: InstanceUuid) {
+        let store = self.store.clone();
+        let owner = tokio::task::spawn_blocking(move || store.prepare(uuid)).await;
+        match owner.map_err(|error| error.to_string()).and_then(|owner| owner) {
+            Ok(None) => {
+                self.servers.remove(&uuid);
+                self.missing.remove(&uuid);
+            }
+            Ok(Some(owner)) => self.serve(uuid, owner),
+            Err(error) => {
+                // One that is served goes on being served.
+                if !self.servers.contains_key(&uuid) && self.missing.insert(uuid) {
+                    tracing::error!(vm_uuid = %uuid, %error, "an instance has no metadata socket");
+                }
+            }
+        }
+        self.numbers.set(self.servers.len(), self.missing.len());
+    }
+
+    fn serve(&mut self, uuid: InstanceUuid, owner: u32) {
+        if self.servers.get(&uuid).is_some_and(|(served, server)| *served == owner && server.is_there()) {
+            return;
+        }
+        // Its connections end: what they belong to is gone.
+        self.servers.remove(&uuid);
+        let path = self.layout.zonecontrol(uuid).join(zonecontrol::SOCKET);
+        let guest = Guest::new(uuid, self.store.clone(), self.limits.clone(), &self.memory, self.numbers.clone());
+        match Server::start(Arc::new(guest), &path, owner, &self.tasks) {
+            Ok(server) => {
+                self.missing.remove(&uuid);
+                self.servers.insert(uuid, (owner, server));
+            }
+            Err(error) => {
+                if self.missing.insert(uuid) {
+                    tracing::error!(vm_uuid = %uuid, error = %triton_agent::chain(&error), "an instance has no metadata socket");
+                }
+            }
+        }
+    }
+
+    /// Instances with a socket.
+    pub fn len(&self) -> usize {
+        self.servers.len()
+    }
+
+    /// No instance has one.
+    pub fn is_empty(&self) -> bool {
+        self.servers.is_empty()
+    }
+}

@@ -1,0 +1,33 @@
+//! `metadata-agent`: answers what guests ask about themselves (metadata.md).
+//!
+//! One process for all instances. Each instance has a socket of its own, in a directory that its guest has mounted: who asks is
+//! known by where it asks, never by what it says. Values are read from the instance's files at each request, and a guest's
+//! writes go the way of `vmadm update`. Guests are hostile: each has its own share of connections, memory and work. Owns the
+//! sockets, and no other state.
+
+mod answer;
+mod bucket;
+mod budget;
+mod config;
+mod connection;
+mod fleet;
+mod limits;
+mod metrics;
+mod real;
+mod server;
+mod store;
+mod write;
+
+pub use answer::Guest;
+pub use budget::Budget;
+pub use config::{AgentConfig, Args, Verb};
+pub use connection::talk;
+pub use fleet::Fleet;
+pub use limits::Limits;
+pub use metrics::Numbers;
+pub use real::{StartError, serve};
+pub use server::ServeError;
+pub use store::{RealStore, Store};
+
+/// The agent's name.
+pub const NAME: &str = "metadata-agent";

@@ -1,0 +1,83 @@
+//! How much a guest may ask for (metadata.md section 8.2, ruling 31).
+
+use std::time::Duration;
+
+use serde::Deserialize;
+use triton_mdata::Compatibility;
+
+/// Bounds, per instance unless they say otherwise. Each can be set in the configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct Limits {
+    /// Bytes of a request's line; a longer one ends the connection.
+    pub line: usize,
+    /// Bytes of a key that a guest sets.
+    pub key: usize,
+    /// Bytes of a value that a guest sets.
+    pub value: usize,
+    /// Keys of customer metadata, with those that a guest sets.
+    pub keys: usize,
+    /// Bytes of customer metadata, with what a guest sets.
+    pub total: usize,
+    /// Connections; more are accepted and closed.
+    pub connections: usize,
+    /// Bytes of lines and answers that are kept for an instance.
+    pub memory: usize,
+    /// The same for all instances together.
+    pub memory_of_all: usize,
+    /// Requests per second that read, and how many may come at once before that counts.
+    pub reads: (f64, f64),
+    /// The same for those that write.
+    pub writes: (f64, f64),
+    /// Milliseconds that a line may take from its first byte on.
+    pub partial_ms: u64,
+    /// Milliseconds that a connection may be idle.
+    pub idle_ms: u64,
+    /// Milliseconds that an answer may wait for its reader.
+    pub stalled_ms: u64,
+    /// `sdc:customer_metadata.KEY` can be read, as upstream has it.
+    pub sdc_customer_metadata: bool,
+    /// A guest may change `operator-script`, as upstream has it.
+    pub guest_operator_script: bool,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            line: 4 << 20,
+            key: 256,
+            value: 1 << 20,
+            keys: 1000,
+            total: 4 << 20,
+            connections: 32,
+            memory: 16 << 20,
+            memory_of_all: 256 << 20,
+            reads: (200.0, 400.0),
+            writes: (5.0, 20.0),
+            partial_ms: 60_000,
+            idle_ms: 600_000,
+            stalled_ms: 60_000,
+            sdc_customer_metadata: false,
+            guest_operator_script: false,
+        }
+    }
+}
+
+impl Limits {
+    /// What of upstream's behaviour is wanted.
+    pub fn compatibility(&self) -> Compatibility {
+        Compatibility { customer_metadata_by_sdc: self.sdc_customer_metadata, operator_script_by_guest: self.guest_operator_script }
+    }
+
+    pub(crate) fn partial(&self) -> Duration {
+        Duration::from_millis(self.partial_ms)
+    }
+
+    pub(crate) fn idle(&self) -> Duration {
+        Duration::from_millis(self.idle_ms)
+    }
+
+    pub(crate) fn stalled(&self) -> Duration {
+        Duration::from_millis(self.stalled_ms)
+    }
+}

@@ -1,0 +1,88 @@
+//! Where values are: a seam for tests, with the real model behind it.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde_json::{Value, json};
+use triton_files::Layout;
+use triton_instance::{InstanceError, Instances, to_json, zonecontrol};
+use triton_mdata::Map;
+use triton_types::{InstanceUuid, JsonMap};
+
+/// The instances of a node, as far as this service needs them. Calls block. Errors are for the log.
+pub trait Store: Send + Sync + 'static {
+    /// All instances.
+    ///
+    /// # Errors
+    /// When the list is not complete.
+    fn instances(&self) -> Result<Vec<InstanceUuid>, String>;
+
+    /// The host id of an instance's root, after the directory of its socket was made; `None` for one that is not that far, or gone.
+    ///
+    /// # Errors
+    /// When that cannot be known or done.
+    fn prepare(&self, uuid: InstanceUuid) -> Result<Option<u32>, String>;
+
+    /// The VM object as it is now.
+    ///
+    /// # Errors
+    /// When the instance is gone or cannot be read.
+    fn view(&self, uuid: InstanceUuid) -> Result<JsonMap, String>;
+
+    /// Sets a key, or removes it, and waits until that is durable.
+    ///
+    /// # Errors
+    /// When it was not done.
+    fn change(&self, uuid: InstanceUuid, map: Map, key: &str, value: Option<&str>) -> Result<(), String>;
+}
+
+/// The store of the node below a root. Opened at first use, and again after it could not be opened.
+pub struct RealStore {
+    layout: Layout,
+    instances: Mutex<Option<Arc<Instances>>>,
+}
+
+impl RealStore {
+    /// The one below `layout`.
+    pub fn new(layout: &Layout) -> Self {
+        Self { layout: layout.clone(), instances: Mutex::new(None) }
+    }
+
+    fn opened(&self) -> Result<Arc<Instances>, String> {
+        let mut opened = self.instances.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(instances) = &*opened {
+            return Ok(instances.clone());
+        }
+        let instances = Arc::new(Instances::open(&self.layout).map_err(|error| triton_instance::chain(&error))?);
+        Ok(opened.insert(instances).clone())
+    }
+}
+
+impl Store for RealStore {
+    fn instances(&self) -> Result<Vec<InstanceUuid>, String> {
+        self.opened()?.uuids().map_err(|error| triton_instance::chain(&error))
+    }
+
+    fn prepare(&self, uuid: InstanceUuid) -> Result<Option<u32>, String> {
+        match self.opened()?.ids(uuid) {
+            Ok(None) | Err(InstanceError::NotFound { .. }) => Ok(None),
+            Ok(Some(ids)) => {
+                zonecontrol::ensure(&self.layout, uuid, ids).map_err(|error| triton_agent::chain(&error).to_string())?;
+                Ok(Some(ids.base))
+            }
+            Err(error) => Err(triton_instance::chain(&error)),
+        }
+    }
+
+    fn view(&self, uuid: InstanceUuid) -> Result<JsonMap, String> {
+        self.opened()?.view(uuid).map(|vm| to_json(&vm)).map_err(|error| triton_instance::chain(&error))
+    }
+
+    fn change(&self, uuid: InstanceUuid, map: Map, key: &str, value: Option<&str>) -> Result<(), String> {
+        let update = match value {
+            Some(value) => json!({format!("set_{}", map.name()): {key: value}}),
+            None => json!({format!("remove_{}", map.name()): [key]}),
+        };
+        let Value::Object(update) = update else { return Err("an update is an object".to_owned()) };
+        self.opened()?.update(uuid, update).map(drop).map_err(|error| triton_instance::chain(&error))
+    }
+}

@@ -1,0 +1,53 @@
+//! The directory through which a guest reaches the metadata service (metadata.md section 5.2).
+//!
+//! It is made before the guest, by whoever comes first, and never replaced while the instance exists: running guests have it
+//! mounted, and see a new socket in it, but not a new directory.
+
+use std::{
+    fs::{self, DirBuilder, Permissions},
+    io,
+    os::unix::fs::{DirBuilderExt, PermissionsExt, chown},
+    path::PathBuf,
+};
+
+use triton_files::{FileError, Layout};
+use triton_types::{IdRange, InstanceUuid};
+
+/// Name of the socket in the directory.
+pub const SOCKET: &str = "metadata.sock";
+/// Where guests see the directory, relative to their root: the second is that of lx images.
+pub(crate) const GUEST_PATHS: [&str; 2] = [".zonecontrol", "native/.zonecontrol"];
+/// Where guests see the host's tools.
+pub(crate) const NATIVE: &str = "native";
+
+/// Makes the directory, or finds it: the host's own, passed by the group of the guest's root and by nobody else.
+///
+/// # Errors
+/// When it cannot be made.
+pub fn ensure(layout: &Layout, uuid: InstanceUuid, ids: IdRange) -> Result<PathBuf, FileError> {
+    let path = layout.zonecontrol(uuid);
+    let error = |action: &'static str| {
+        let path = path.clone();
+        move |e: io::Error| FileError::new(action, path, e)
+    };
+    if let Some(parent) = path.parent().filter(|parent| !parent.is_dir()) {
+        DirBuilder::new().recursive(true).mode(0o711).create(parent).map_err(error("create the directory of"))?;
+        fs::set_permissions(parent, Permissions::from_mode(0o711)).map_err(error("set the mode of the directory of"))?;
+    }
+    match DirBuilder::new().mode(0o700).create(&path) {
+        Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(error("create directory")(e)),
+        _ => {}
+    }
+    chown(&path, Some(0), Some(ids.base)).map_err(error("give to the guest's group"))?;
+    fs::set_permissions(&path, Permissions::from_mode(0o750)).map_err(error("set the mode of"))?;
+    Ok(path)
+}
+
+/// Removes the directory; that there is none is success.
+pub(crate) fn remove(layout: &Layout, uuid: InstanceUuid) -> Result<(), FileError> {
+    let path = layout.zonecontrol(uuid);
+    match fs::remove_dir_all(&path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(FileError::new("remove", path, e)),
+        _ => Ok(()),
+    }
+}
