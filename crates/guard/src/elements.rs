@@ -17,6 +17,8 @@ pub(crate) fn of_link(protection: &Protection) -> (Vec<&'static str>, Vec<&'stat
     all.push((links::ANY_TYPE, protection.any_type));
     all.push((links::ANY_ADDRESS, protection.any_address));
     all.push((links::DHCP_SERVER, protection.dhcp_server));
+    all.extend([links::ASKS4, links::TOLD4].map(|name| (name, protection.dhcp)));
+    all.extend([links::ASKS6, links::TOLD6].map(|name| (name, protection.addrconf)));
     all.extend(Reason::ALL.map(|reason| (reason.name(), true)));
     let names = |is: bool| all.iter().filter(|(_, has)| *has == is).map(|(name, _)| *name).collect();
     (names(true), names(false))
@@ -25,6 +27,7 @@ pub(crate) fn of_link(protection: &Protection) -> (Vec<&'static str>, Vec<&'stat
 /// All sets of links.
 pub(crate) fn all_link_sets() -> Vec<&'static str> {
     let mut all = vec![links::KNOWN, links::ANY_MAC, links::ANY_TYPE, links::ANY_ADDRESS, links::DHCP_SERVER];
+    all.extend(links::COPIED);
     all.extend(Reason::ALL.map(Reason::name));
     all
 }

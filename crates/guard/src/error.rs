@@ -1,6 +1,6 @@
 //! Why the guard could not be changed.
 
-use triton_files::LockError;
+use triton_files::{FileError, LockError};
 use triton_nft::NftError;
 
 /// A change of the guard that was not made; what was there before is still there.
@@ -12,6 +12,9 @@ pub enum GuardError {
     /// Somebody else is changing it, and goes on for too long.
     #[error("could not lock the guard of guests' NICs")]
     Lock(#[from] LockError),
+    /// The addresses that were learned cannot be kept.
+    #[error("could not keep the addresses that guests were given")]
+    Learned(#[from] FileError),
     /// What all NICs may do is not known, and the table must be made anew.
     #[error("the guard is not there, and what it should be is not known: {0}")]
     Unknown(String),

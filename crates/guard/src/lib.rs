@@ -10,15 +10,17 @@
 mod counters;
 mod elements;
 mod error;
+mod learned;
 mod owner;
 mod protection;
 mod table;
 
 pub use counters::Drops;
 pub use error::GuardError;
+pub use learned::{LEARNED_MOST, Learned};
 pub use owner::Guard;
-pub use protection::Protection;
-pub use table::TABLE;
+pub use protection::{Protection, link_local};
+pub use table::{COPIES, TABLE};
 
 #[cfg(test)]
 mod tests;

@@ -1,11 +1,6 @@
 //! Changing the table: one transaction for each change, under the table's lock (ruling 13).
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
-    path::PathBuf,
-    time::Duration,
-};
+use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, time::Duration};
 
 use triton_files::{Layout, Lock};
 use triton_nft::{Batch, Element, Family, Key, Nft, NftError};
@@ -13,6 +8,7 @@ use triton_nft::{Batch, Element, Family, Key, Nft, NftError};
 use crate::{
     Drops, GuardError, Protection,
     elements::{all_link_sets, derived, link, of_link},
+    learned::{Learned, Store},
     table::{Reason, TABLE, VERSION, build, links::KNOWN, pairs},
 };
 
@@ -26,6 +22,7 @@ const TRIES: usize = 5;
 pub struct Guard {
     nft: Nft,
     lock: PathBuf,
+    learned: Store,
 }
 
 impl Guard {
@@ -34,7 +31,7 @@ impl Guard {
     /// # Errors
     /// Without the right to change rules, or on a kernel without nf_tables.
     pub fn open(layout: &Layout) -> Result<Self, GuardError> {
-        Ok(Self { nft: Nft::open()?, lock: layout.at("/run/triton/guard.lock") })
+        Ok(Self { nft: Nft::open()?, lock: layout.at("/run/triton/guard.lock"), learned: Store::new(layout) })
     }
 
     /// True if the table is there with the rules of this version: it may have been removed by somebody.
@@ -51,6 +48,7 @@ impl Guard {
     /// What was there is then still there.
     pub fn restore(&mut self, all: &[Protection]) -> Result<(), GuardError> {
         let _lock = Lock::take(&self.lock, "restore the guard", PATIENCE)?;
+        self.retain_learned(all)?;
         self.rebuild(all)
     }
 
@@ -61,6 +59,7 @@ impl Guard {
     /// What was there is then still there.
     pub fn protect(&mut self, these: &[Protection], all: impl FnOnce() -> Result<Vec<Protection>, String>) -> Result<(), GuardError> {
         let _lock = Lock::take(&self.lock, "guard NICs", PATIENCE)?;
+        self.retain_learned(these)?;
         let mut all = Some(all);
         for _ in 0..TRIES {
             if self.is_there()? {
@@ -85,6 +84,9 @@ impl Guard {
     /// When the kernel refuses; frames of these links are then still judged as before.
     pub fn forget(&mut self, links: &[String]) -> Result<(), GuardError> {
         let _lock = Lock::take(&self.lock, "forget NICs", PATIENCE)?;
+        for name in links {
+            self.learned.retain(name, |_| false)?;
+        }
         if links.is_empty() || !self.is_there()? {
             return Ok(());
         }
@@ -97,9 +99,14 @@ impl Guard {
         for set in all_link_sets() {
             batch = batch.without_elements(set, &elements);
         }
-        for set in pairs::DERIVED.into_iter().chain(pairs::LEARNED) {
+        for set in pairs::DERIVED {
             let stored: Vec<Element> = self.stored(set, links)?;
             batch = batch.remove_elements(set, &stored);
+        }
+        for set in pairs::LEARNED {
+            // These may end by time meanwhile.
+            let stored: Vec<Element> = self.stored(set, links)?;
+            batch = batch.without_elements(set, &stored);
         }
         match self.nft.commit(batch) {
             // Somebody emptied the table: they are forgotten.
@@ -108,29 +115,53 @@ impl Guard {
         }
     }
 
-    /// Lets a NIC send from an address that it was given, for so long (ruling 25).
+    /// Lets a NIC send from an address that it was given, for so long (ruling 25). It is remembered below `/run`, and in force again after
+    /// every restoration, until its time ends or the NIC is forgotten. At most [`crate::LEARNED_MOST`] of a NIC.
     ///
     /// # Errors
-    /// When the table or the kernel does not take it.
+    /// When the table or the kernel does not take it; the next restoration tries again.
     pub fn learn(&mut self, name: &str, address: IpAddr, lifetime: Duration) -> Result<(), GuardError> {
         let _lock = Lock::take(&self.lock, "learn an address", PATIENCE)?;
+        let gone = self.learned.add(name, address, lifetime)?;
+        triton_files::steps::reached("guard.learned");
         let set = learned_set(address);
         let element = Element::new(Key::name(name).and_address(address));
         // An address that is there keeps its old time unless it is removed first.
-        let batch = Batch::new(Family::Bridge, TABLE)
+        let mut batch = Batch::new(Family::Bridge, TABLE)
             .without_elements(set, std::slice::from_ref(&element))
             .elements(set, &[element.timeout(lifetime)]);
+        for address in gone {
+            batch = batch.without_elements(learned_set(address), &[Element::new(Key::name(name).and_address(address))]);
+        }
         Ok(self.nft.commit(batch)?)
     }
 
     /// Ends what [`Guard::learn`] allowed.
     ///
     /// # Errors
-    /// When the table or the kernel does not take it.
+    /// When the kernel does not take it. Without a table nothing is allowed by it.
     pub fn unlearn(&mut self, name: &str, address: IpAddr) -> Result<(), GuardError> {
         let _lock = Lock::take(&self.lock, "unlearn an address", PATIENCE)?;
+        self.learned.retain(name, |other| other != address)?;
+        triton_files::steps::reached("guard.unlearned");
         let element = Element::new(Key::name(name).and_address(address));
-        Ok(self.nft.commit(Batch::new(Family::Bridge, TABLE).without_elements(learned_set(address), &[element]))?)
+        match self.nft.commit(Batch::new(Family::Bridge, TABLE).without_elements(learned_set(address), &[element])) {
+            Err(error) if error.is_missing() => Ok(()),
+            result => Ok(result?),
+        }
+    }
+
+    /// The addresses that a NIC was given and may still send from.
+    pub fn learned(&self, name: &str) -> Vec<Learned> {
+        self.learned.of(name)
+    }
+
+    /// Whoever is given no addresses any more loses those that it was.
+    fn retain_learned(&self, these: &[Protection]) -> Result<(), GuardError> {
+        for protection in these {
+            self.learned.retain(&protection.link, |address| protection.learns(address))?;
+        }
+        Ok(())
     }
 
     /// What was dropped of each link that is guarded, by its name.
@@ -187,6 +218,12 @@ impl Guard {
         for (set, elements) in add {
             batch = batch.elements(set, &elements);
         }
+        for (set, learns) in [(pairs::LEARNED4, (|p| p.dhcp) as fn(&Protection) -> bool), (pairs::LEARNED6, |p| p.addrconf)] {
+            let not: Vec<String> =
+                these.iter().filter(|protection| !learns(protection)).map(|protection| protection.link.clone()).collect();
+            let stored = if not.is_empty() { Vec::new() } else { self.stored(set, &not)? };
+            batch = batch.without_elements(set, &stored);
+        }
         Ok(self.nft.commit(batch)?)
     }
 
@@ -199,21 +236,21 @@ impl Guard {
             for (set, element) in derived(protection) {
                 elements.entry(set).or_default().push(element);
             }
-        }
-        let known: BTreeSet<&str> = all.iter().map(|protection| protection.link.as_str()).collect();
-        for set in pairs::LEARNED {
-            // Without a table, or with one of another kind, nothing was learned.
-            for stored in self.nft.elements(Family::Bridge, TABLE, set).unwrap_or_default() {
-                if let Some(left) = stored.left.filter(|_| known.iter().any(|name| stored.key.begins_with_name(name))) {
-                    elements.entry(set).or_default().push(stored.element().timeout(left));
+            if protection.dhcp || protection.addrconf {
+                for Learned { address, left } in self.learned.of(&protection.link) {
+                    let element = Element::new(Key::name(&protection.link).and_address(address)).timeout(left);
+                    elements.entry(learned_set(address)).or_default().push(element);
                 }
             }
         }
-        let mut batch = build();
-        for (set, elements) in elements {
-            batch = batch.elements(set, &elements);
+        let whole = |copies| elements.iter().fold(build(copies), |batch, (set, elements)| batch.elements(set, elements));
+        match self.nft.commit(whole(true)) {
+            Err(error) if error.is_missing() => {
+                tracing::warn!(%error, "this kernel copies no packets: guests with dynamic addresses send from none");
+                Ok(self.nft.commit(whole(false))?)
+            }
+            result => Ok(result?),
         }
-        Ok(self.nft.commit(batch)?)
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! A rule whose bytes are not in the frame does not apply; so every chain lets pass what it knows to be right and drops the rest.
 
-use triton_nft::{Batch, ChainHook, Compare, DataType, Expression, Family, Hook, Lookup, Payload, Register, Rule, SetSpec, Verdict};
+use triton_nft::{Batch, ChainHook, Compare, DataType, Family, Hook, Lookup, Payload, Rule, SetSpec};
 
 /// Name of the table.
 pub const TABLE: &str = "triton_guard";
@@ -11,7 +11,11 @@ const GUEST: &str = "vt";
 /// Before connection tracking (-200) and its zones (-300): rulings 12 and 21.
 const PRIORITY: i32 = -350;
 /// An empty chain whose name says which rules the table has. To be counted up with every change of sets or rules.
-pub(crate) const VERSION: &str = "version_1";
+pub(crate) const VERSION: &str = "version_2";
+/// The netlink group that copies of addresses' being given go to, and how much of each.
+pub const COPIES: (u16, u32) = (1546, 1500);
+/// Copies of one NIC's questions, and of answers to it, in a second; a client sends some ten in a minute.
+const COPIES_A_SECOND: u32 = 20;
 
 const ETHERTYPE: Payload = Payload::Link(12, 2);
 const SOURCE_MAC: Payload = Payload::Link(6, 6);
@@ -57,6 +61,13 @@ pub(crate) mod links {
     pub(crate) const ANY_TYPE: &str = "any_type";
     pub(crate) const ANY_ADDRESS: &str = "any_address";
     pub(crate) const DHCP_SERVER: &str = "dhcp_server";
+    /// Whose DHCP questions are copied, and those to whom answers are; so with router advertisements and DHCP of IPv6.
+    pub(crate) const ASKS4: &str = "asks4";
+    pub(crate) const ASKS6: &str = "asks6";
+    pub(crate) const TOLD4: &str = "told4";
+    pub(crate) const TOLD6: &str = "told6";
+    /// Those that copies are made of.
+    pub(crate) const COPIED: [&str; 4] = [ASKS4, ASKS6, TOLD4, TOLD6];
 }
 
 /// Sets of a link and something else.
@@ -83,6 +94,7 @@ fn sets() -> Vec<SetSpec> {
     let mut sets: Vec<SetSpec> = [links::KNOWN, links::ANY_MAC, links::ANY_TYPE, links::ANY_ADDRESS, links::DHCP_SERVER]
         .map(|name| SetSpec::new(name, &[Interface]))
         .into();
+    sets.extend(links::COPIED.map(|name| SetSpec::new(name, &[Interface]).at_most(COPIES_A_SECOND)));
     sets.extend(Reason::ALL.map(|reason| SetSpec::new(reason.name(), &[Interface]).counters()));
     sets.push(SetSpec::new(pairs::MAC, &[Interface, Mac]));
     sets.push(SetSpec::new(pairs::PORT, &[Interface, Port]));
@@ -99,20 +111,14 @@ fn rule() -> Rule {
     Rule::new()
 }
 
-fn load_only(expression: Expression) -> Rule {
-    rule().with(expression)
-}
-
 /// Rules by chain, in the order in which chains are made: those that are called come first.
-fn chains() -> Vec<(&'static str, Vec<Rule>)> {
+fn chains(copies: bool) -> Vec<(&'static str, Vec<Rule>)> {
     let mut chains = Vec::new();
     for reason in Reason::ALL {
         // The set has every guarded link, and counts; a link that is in no set is dropped all the same.
         chains.push((reason.name(), vec![rule().input(Lookup::In, reason.name()).drop(), rule().count().drop()]));
     }
-    let [mac, restricted, address, dhcp, port, _] = Reason::ALL.map(Reason::name);
-    let allowed =
-        |payload: Payload, sets: [&str; 3], then: fn(Rule) -> Rule| sets.map(|set| then(rule().input_with(payload, Lookup::In, set)));
+    let [mac, restricted, address, ..] = Reason::ALL.map(Reason::name);
 
     chains.push(("other_mac", vec![rule().input(Lookup::In, links::ANY_MAC).back(), rule().goto(mac)]));
     chains.push(("other_type", vec![rule().input(Lookup::In, links::ANY_TYPE).accept(), rule().goto(restricted)]));
@@ -133,72 +139,28 @@ fn chains() -> Vec<(&'static str, Vec<Rule>)> {
         rule().input(Lookup::In, links::ANY_ADDRESS).accept(),
         rule().bytes(Payload::Network(14, 4), Compare::Equal, &[0; 4]).accept(),
     ];
-    arp.extend(allowed(Payload::Network(14, 4), pairs::IPV4, Rule::accept));
+    arp.extend(allowed(Payload::Network(14, 4), pairs::IPV4));
     arp.push(rule().goto(address));
     chains.push(("arp", arp));
 
-    let more_fragments = rule().masked(Payload::Network(6, 2), &[0x20, 0], Compare::NotEqual, &[0, 0]);
-    chains.push((
-        "dhcp_client4",
-        vec![
-            more_fragments.goto(dhcp),
-            rule()
-                .bytes(Payload::Transport(10, 1), Compare::Equal, &[6])
-                .input_with(Payload::Transport(36, 6), Lookup::In, pairs::MAC)
-                .back(),
-            rule().goto(dhcp),
-        ],
-    ));
-    let (source, destination) = (Payload::Transport(0, 2), Payload::Transport(2, 2));
-    chains.push((
-        "udp4",
-        vec![
-            rule().input(Lookup::In, links::DHCP_SERVER).back(),
-            rule().bytes(source, Compare::Equal, &67u16.to_be_bytes()).goto(dhcp),
-            rule().bytes(source, Compare::Equal, &68u16.to_be_bytes()).goto("dhcp_client4"),
-            rule().bytes(destination, Compare::Equal, &67u16.to_be_bytes()).goto("dhcp_client4"),
-            rule().bytes(destination, Compare::Equal, &68u16.to_be_bytes()).goto("dhcp_client4"),
-        ],
-    ));
-    chains.push((
-        "udp6",
-        vec![rule().input(Lookup::In, links::DHCP_SERVER).back(), rule().bytes(source, Compare::Equal, &547u16.to_be_bytes()).goto(dhcp)],
-    ));
-
-    let ports = || rule().protocol(TCP).input_with(destination, Lookup::In, pairs::PORT).goto(port);
-    let mut ipv4 = vec![
-        rule().protocol(UDP).jump("udp4"),
-        ports(),
-        rule().input(Lookup::In, links::ANY_ADDRESS).accept(),
-        rule().bytes(Payload::Network(12, 4), Compare::Equal, &[0; 4]).accept(),
-    ];
-    ipv4.extend(allowed(Payload::Network(12, 4), pairs::IPV4, Rule::accept));
-    ipv4.push(rule().goto(address));
-    chains.push(("ipv4", ipv4));
-
+    chains.extend(ipv4(copies));
     chains.extend(neighbour_discovery(address));
-    let mut ipv6 = vec![
-        rule().protocol(ICMPV6).jump("icmp6"),
-        rule().protocol(UDP).jump("udp6"),
-        ports(),
-        rule().input(Lookup::In, links::ANY_ADDRESS).accept(),
-        rule().bytes(Payload::Network(8, 16), Compare::Equal, &[0; 16]).accept(),
-    ];
-    ipv6.extend(allowed(Payload::Network(8, 16), pairs::IPV6, Rule::accept));
-    ipv6.push(rule().goto(address));
-    chains.push(("ipv6_whole", ipv6));
-    // Headers that hide what follows (a fragment that begins with one, a chain that is cut) are nobody's need.
-    let knows_protocol =
-        load_only(Expression::TransportProtocol(Register::FIRST)).with(Expression::Do(Verdict::Goto("ipv6_whole".to_owned())));
-    chains.push(("ipv6", vec![knows_protocol, rule().goto(restricted)]));
+    chains.extend(ipv6(copies));
 
     let mut guard = vec![
         rule().input(Lookup::NotIn, links::KNOWN).count().drop(),
         // Frames that bridges keep to themselves: spanning tree, link aggregation, LLDP and their like (ruling 13).
         rule().masked(Payload::Link(0, 6), &[255, 255, 255, 255, 255, 0xf0], Compare::Equal, &[1, 0x80, 0xc2, 0, 0, 0]).goto(restricted),
+        // The same of another maker: spanning tree per VLAN, CDP. A switch that gets one from a guest may close the node's port.
+        rule()
+            .masked(Payload::Link(0, 6), &[255, 255, 255, 255, 255, 0xf0], Compare::Equal, &[1, 0, 0xc, 0xcc, 0xcc, 0xc0])
+            .goto(restricted),
     ];
     // A guest never sees its VLAN, so it has no tags to send (ruling 17).
-    guard.extend([[0x81, 0x00], [0x88, 0xa8], [0x91, 0x00]].map(|tag| rule().bytes(ETHERTYPE, Compare::Equal, &tag).goto(restricted)));
+    guard.extend(
+        [[0x81, 0x00], [0x88, 0xa8], [0x91, 0x00], [0x92, 0x00], [0x93, 0x00]]
+            .map(|tag| rule().bytes(ETHERTYPE, Compare::Equal, &tag).goto(restricted)),
+    );
     guard.push(rule().input_with(SOURCE_MAC, Lookup::NotIn, pairs::MAC).jump("other_mac"));
     guard.extend(
         [(IPV4, "ipv4"), (IPV6, "ipv6"), (ARP, "arp")].map(|(kind, chain)| rule().bytes(ETHERTYPE, Compare::Equal, &kind).goto(chain)),
@@ -206,6 +168,125 @@ fn chains() -> Vec<(&'static str, Vec<Rule>)> {
     guard.push(rule().goto("other_type"));
     chains.push(("guard", guard));
     chains
+}
+
+/// Those that may send from the address in `payload`.
+fn allowed(payload: Payload, sets: [&str; 3]) -> [Rule; 3] {
+    sets.map(|set| rule().input_with(payload, Lookup::In, set).accept())
+}
+
+/// A rule that copies the packets of `which` to [`COPIES`]; none where copies cannot be made.
+fn copy(which: Rule, copies: bool) -> Option<Rule> {
+    copies.then(|| which.log(COPIES.0, COPIES.1))
+}
+
+const SOURCE_PORT: Payload = Payload::Transport(0, 2);
+const PORT: Payload = Payload::Transport(2, 2);
+/// Of a UDP header, and enough of a TCP one for its ports and of an ICMP one for its kind.
+const HEADER: Payload = Payload::Transport(0, 8);
+
+fn port(place: Payload, number: u16) -> Rule {
+    rule().bytes(place, Compare::Equal, &number.to_be_bytes())
+}
+
+fn ipv4(copies: bool) -> Vec<(&'static str, Vec<Rule>)> {
+    let [_, restricted, address, dhcp, blocked, _] = Reason::ALL.map(Reason::name);
+    const SOURCE: Payload = Payload::Network(12, 4);
+    let mut from = vec![rule().input(Lookup::In, links::ANY_ADDRESS).accept(), rule().bytes(SOURCE, Compare::Equal, &[0; 4]).accept()];
+    from.extend(allowed(SOURCE, pairs::IPV4));
+    from.push(rule().goto(address));
+    let more_fragments = rule().masked(Payload::Network(6, 2), &[0x20, 0], Compare::NotEqual, &[0, 0]);
+    let later_fragment = rule().masked(Payload::Network(6, 2), &[0x1f, 0xff], Compare::NotEqual, &[0, 0]);
+    vec![
+        ("dhcp_asks", copy(rule().input(Lookup::In, links::ASKS4), copies).into_iter().collect()),
+        (
+            "dhcp_client4",
+            vec![
+                more_fragments.goto(dhcp),
+                // A question (and no answer), of a client with a MAC address, its own. What is cut before that is dropped, too.
+                rule().bytes(Payload::Transport(8, 1), Compare::NotEqual, &[1]).goto(dhcp),
+                rule().bytes(Payload::Transport(10, 1), Compare::NotEqual, &[6]).goto(dhcp),
+                rule().input_with(Payload::Transport(36, 6), Lookup::In, pairs::MAC).goto("dhcp_asks"),
+                rule().goto(dhcp),
+            ],
+        ),
+        (
+            "udp4",
+            vec![
+                rule().input(Lookup::In, links::DHCP_SERVER).back(),
+                port(SOURCE_PORT, 67).goto(dhcp),
+                port(SOURCE_PORT, 68).goto("dhcp_client4"),
+                port(PORT, 67).goto("dhcp_client4"),
+                port(PORT, 68).goto("dhcp_client4"),
+                rule().has(HEADER).back(),
+                rule().goto(restricted),
+            ],
+        ),
+        ("tcp", vec![rule().input_with(PORT, Lookup::In, pairs::PORT).goto(blocked), rule().has(HEADER).back(), rule().goto(restricted)]),
+        ("ipv4_from", from),
+        (
+            "ipv4_whole",
+            vec![
+                later_fragment.goto("ipv4_from"),
+                rule().protocol(UDP).jump("udp4"),
+                rule().protocol(TCP).jump("tcp"),
+                rule().goto("ipv4_from"),
+            ],
+        ),
+        // A header that is none, or longer than the frame.
+        ("ipv4", vec![rule().knows_protocol().goto("ipv4_whole"), rule().goto(restricted)]),
+    ]
+}
+
+fn ipv6(copies: bool) -> Vec<(&'static str, Vec<Rule>)> {
+    let [_, restricted, address, dhcp, _, _] = Reason::ALL.map(Reason::name);
+    const SOURCE: Payload = Payload::Network(8, 16);
+    const FRAGMENT: u8 = 44;
+    let mut from = vec![rule().input(Lookup::In, links::ANY_ADDRESS).accept(), rule().bytes(SOURCE, Compare::Equal, &[0; 16]).accept()];
+    from.extend(allowed(SOURCE, pairs::IPV6));
+    from.push(rule().goto(address));
+    let later_fragment = rule().bytes(Payload::Network(6, 1), Compare::Equal, &[FRAGMENT]).masked(
+        Payload::Network(42, 2),
+        &[0xff, 0xf8],
+        Compare::NotEqual,
+        &[0, 0],
+    );
+    // Clients hear answers from any port, so it is the client's port that nobody else may send to.
+    let mut udp = vec![rule().input(Lookup::In, links::DHCP_SERVER).back(), port(SOURCE_PORT, 547).goto(dhcp), port(PORT, 546).goto(dhcp)];
+    udp.extend(copy(port(PORT, 547).input(Lookup::In, links::ASKS6), copies));
+    // Copied or not.
+    udp.extend([rule().has(HEADER).back(), rule().goto(restricted)]);
+    vec![
+        ("udp6", udp),
+        ("ipv6_from", from),
+        (
+            "ipv6_whole",
+            vec![
+                later_fragment.goto("ipv6_from"),
+                rule().protocol(ICMPV6).jump("icmp6"),
+                rule().protocol(UDP).jump("udp6"),
+                rule().protocol(TCP).jump("tcp"),
+                rule().goto("ipv6_from"),
+            ],
+        ),
+        // Headers that hide what follows (a fragment that begins with one, a chain that is cut) are nobody's need.
+        ("ipv6", vec![rule().knows_protocol().goto("ipv6_whole"), rule().goto(restricted)]),
+    ]
+}
+
+/// What guests are told of their addresses, copied.
+fn told() -> Vec<Rule> {
+    let kind = |kind: [u8; 2]| rule().bytes(ETHERTYPE, Compare::Equal, &kind);
+    let from = |kind: Rule, number: u16| kind.protocol(UDP).bytes(SOURCE_PORT, Compare::Equal, &number.to_be_bytes());
+    let advertises = kind(IPV6).protocol(ICMPV6).bytes(Payload::Transport(0, 1), Compare::Equal, &[134]);
+    [
+        from(kind(IPV4), 67).output(Lookup::In, links::TOLD4),
+        from(kind(IPV6), 547).output(Lookup::In, links::TOLD6),
+        advertises.output(Lookup::In, links::TOLD6),
+    ]
+    .into_iter()
+    .filter_map(|rule| copy(rule, true))
+    .collect()
 }
 
 /// What a guest may say about who has which address (net-agent.md section 15, ruling 23).
@@ -245,16 +326,18 @@ fn neighbour_discovery(address: &'static str) -> Vec<(&'static str, Vec<Rule>)> 
     icmp6.extend(discovery.map(bare));
     let chain = [(ADVERTISE, "advertise"), (SOLICIT, "options24"), (SOLICIT_ROUTER, "options8")];
     icmp6.extend(chain.map(|(kind, chain)| rule().bytes(KIND, Compare::Equal, &[kind]).goto(chain)));
+    // Its kind is in another fragment.
+    icmp6.extend([rule().has(KIND).back(), rule().goto(Reason::Restricted.name())]);
     vec![("options8", options(8)), ("options24", options(24)), ("advertise", advertise), ("icmp6", icmp6)]
 }
 
-/// The whole table without elements, instead of whatever there is.
-pub(crate) fn build() -> Batch {
+/// The whole table without elements, instead of whatever there is. Without `copies` no addresses can be learned.
+pub(crate) fn build(copies: bool) -> Batch {
     let mut batch = Batch::new(Family::Bridge, TABLE).without_table().table_is_there().chain(VERSION);
     for set in sets() {
         batch = batch.set(&set);
     }
-    for (chain, rules) in chains() {
+    for (chain, rules) in chains(copies) {
         batch = batch.chain(chain);
         for rule in &rules {
             batch = batch.rule(chain, rule);
@@ -265,5 +348,13 @@ pub(crate) fn build() -> Batch {
     // Guests do not reach the node, neither through a bridge itself nor through a port that is the node's own (ruling 8).
     batch = batch.base_chain("to_node", at(Hook::Input)).rule("to_node", &rule().input_begins(GUEST).goto(Reason::Host.name()));
     let own_port = rule().input_begins(GUEST).output_begins(triton_netconf::HOST_PORT_PREFIX).goto(Reason::Host.name());
-    batch.base_chain("to_own_ports", at(Hook::Forward)).rule("to_own_ports", &own_port)
+    batch = batch.base_chain("to_own_ports", at(Hook::Forward)).rule("to_own_ports", &own_port);
+    if copies {
+        batch = batch.chain("told");
+        for rule in told() {
+            batch = batch.rule("told", &rule);
+        }
+        batch = batch.base_chain("to_guests", at(Hook::Postrouting)).rule("to_guests", &rule().output_begins(GUEST).jump("told"));
+    }
+    batch
 }

@@ -1,7 +1,8 @@
 //! nf_tables through its netlink socket: tables, chains, sets and rules, changed in one transaction; never the `nft` command.
 //!
 //! Called by the owners of tables (`guard`). A [`Batch`] is all of a change: the kernel takes it whole or not at all, and says which
-//! message it did not like. [`Nft`] commits batches and reads sets and their counters back; [`Events`] tells of changes by anybody.
+//! message it did not like. [`Nft`] commits batches and reads sets and their counters back; [`Events`] tells of changes by anybody;
+//! [`Logs`] has the copies of packets that rules send.
 //! Knows nothing of Triton. Synchronous: the kernel answers within the call.
 //!
 //! The message formats are those of the kernel's `nf_tables.h`; docs/decisions/nftables.md says why no library is used.
@@ -13,6 +14,7 @@ mod element;
 mod error;
 mod events;
 mod expression;
+mod log;
 mod read;
 mod rule;
 mod set;
@@ -24,6 +26,7 @@ pub use element::{Element, Key};
 pub use error::NftError;
 pub use events::{Change, Events};
 pub use expression::{Compare, Expression, Lookup, Payload, Register, Verdict};
+pub use log::{Copy, Logs};
 pub use read::{Counter, Stored};
 pub use rule::Rule;
 pub use set::{DataType, SetSpec};

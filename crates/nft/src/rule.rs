@@ -64,6 +64,30 @@ impl Rule {
         self.with(Expression::InputName(Register::FIRST)).with(Expression::Set(Register::FIRST, lookup, set.to_owned()))
     }
 
+    /// Those whose output interface is, or is not, in a set.
+    #[must_use]
+    pub fn output(self, lookup: Lookup, set: &str) -> Self {
+        self.with(Expression::OutputName(Register::FIRST)).with(Expression::Set(Register::FIRST, lookup, set.to_owned()))
+    }
+
+    /// Those that have these bytes, whatever they are.
+    #[must_use]
+    pub fn has(self, payload: Payload) -> Self {
+        self.with(Expression::Load(payload, Register::FIRST))
+    }
+
+    /// Those whose transport protocol can be found.
+    #[must_use]
+    pub fn knows_protocol(self) -> Self {
+        self.with(Expression::TransportProtocol(Register::FIRST))
+    }
+
+    /// Sends a copy of their first bytes to a netlink group.
+    #[must_use]
+    pub fn log(self, group: u16, bytes: u32) -> Self {
+        self.with(Expression::Log(group, bytes))
+    }
+
     /// Those whose input interface together with these bytes is, or is not, in a set.
     #[must_use]
     pub fn input_with(self, payload: Payload, lookup: Lookup, set: &str) -> Self {

@@ -54,12 +54,14 @@ pub struct SetSpec {
     pub verdicts: bool,
     /// Its elements may count.
     pub counters: bool,
+    /// Each of its elements is found at most so many times a second; more is as if it was not there.
+    pub rate: Option<u32>,
 }
 
 impl SetSpec {
     /// One of plain keys.
     pub fn new(name: &str, key: &[DataType]) -> Self {
-        Self { name: name.to_owned(), key: key.to_vec(), intervals: false, timeouts: false, verdicts: false, counters: false }
+        Self { name: name.to_owned(), key: key.to_vec(), intervals: false, timeouts: false, verdicts: false, counters: false, rate: None }
     }
 
     /// With ranges.
@@ -87,6 +89,13 @@ impl SetSpec {
     #[must_use]
     pub fn counters(mut self) -> Self {
         self.counters = true;
+        self
+    }
+
+    /// Whose elements are found at most so many times a second each. Not together with counters.
+    #[must_use]
+    pub fn at_most(mut self, rate: u32) -> Self {
+        self.rate = Some(rate);
         self
     }
 
@@ -127,6 +136,8 @@ impl SetSpec {
         }
         if self.counters {
             w.nested(17, |w| crate::Expression::Count.write_content(w));
+        } else if let Some(rate) = self.rate {
+            w.nested(17, |w| crate::Expression::AtMost(rate).write_content(w));
         }
     }
 }

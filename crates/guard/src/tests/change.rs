@@ -86,7 +86,7 @@ fn kernel_a_protection_is_switched_while_the_guest_sends_and_no_legal_frame_is_l
 #[test]
 fn kernel_what_somebody_removed_is_restored_with_all_nics() {
     kernel(|net| {
-        let a = net.guest("vta", A, |_| {});
+        let a = net.guest("vta", A, |nic| nic.ips.push("dhcp".parse().unwrap()));
         let c = net.guest("vtc", B, |nic| nic.ips = vec!["10.0.0.7/24".parse().unwrap()]);
         let b = net.port("up0", B);
         assert!(net.guard.is_there().unwrap());
@@ -107,6 +107,11 @@ fn kernel_what_somebody_removed_is_restored_with_all_nics() {
         net.guard.learn("vta", "10.7.7.7".parse().unwrap(), Duration::from_secs(60)).unwrap();
         net.guard.restore(&[Protection::of(&a.nic, "vta")]).unwrap();
         assert!(net.passes(&a, &b, &ipv4(A, "10.7.7.7")), "learned addresses outlive a restoration");
+        // Also of a table that is gone, and by somebody who did not learn them.
+        run("nft flush ruleset");
+        net.another_guard().restore(&[Protection::of(&a.nic, "vta")]).unwrap();
+        assert!(net.passes(&a, &b, &ipv4(A, "10.7.7.7")));
+        assert_eq!(net.guard.learned("vta").len(), 1);
         net.guard.unlearn("vta", "10.7.7.7".parse().unwrap()).unwrap();
         assert!(!net.passes(&a, &b, &ipv4(A, "10.7.7.7")));
     });
@@ -155,5 +160,33 @@ fn kernel_the_table_of_two_thousand_nics_is_made_in_one_change_and_one_of_them_i
         net.guard.forget(&[all[0].link.clone()]).unwrap();
         let text = run("nft list ruleset");
         assert!(text.contains(TABLE) && !text.contains("vt00000000001\"") && text.contains("vt00000002001\""));
+    });
+}
+
+#[test]
+fn kernel_learned_addresses_end_with_their_time_with_the_property_and_are_bounded() {
+    kernel(|net| {
+        let mut a = net.guest("vta", A, |nic| nic.ips.push("dhcp".parse().unwrap()));
+        let b = net.port("up0", B);
+        let address = |n: usize| std::net::IpAddr::from([10, 7, 0, u8::try_from(n).unwrap()]);
+        net.guard.learn("vta", address(250), Duration::from_millis(300)).unwrap();
+        let deadline = std::time::Instant::now() + Duration::from_secs(20);
+        while net.passes(&a, &b, &ipv4(A, "10.7.0.250")) {
+            assert!(std::time::Instant::now() < deadline, "it does not end");
+        }
+        assert!(net.guard.learned("vta").is_empty());
+        for n in 0..=crate::LEARNED_MOST {
+            net.guard.learn("vta", address(n), Duration::from_secs(100 + n as u64)).unwrap();
+        }
+        assert_eq!(net.guard.learned("vta").len(), crate::LEARNED_MOST);
+        assert!(!net.passes(&a, &b, &ipv4(A, "10.7.0.0")), "the one that would end first went");
+        assert!(net.passes(&a, &b, &ipv4(A, "10.7.0.1")));
+        net.guard.learn("vta", "fd07::1".parse().unwrap(), Duration::from_secs(100)).unwrap();
+        a.nic.ips = vec!["addrconf".parse().unwrap()];
+        net.protect(&a);
+        assert!(!net.passes(&a, &b, &ipv4(A, "10.7.0.1")), "without dhcp");
+        assert!(net.passes(&a, &b, &ipv6(A, "fd07::1", 17, &udp(1, 2, b"x"))));
+        let text = run("nft list set bridge triton_guard learned4");
+        assert!(!text.contains("10.7."), "{text}");
     });
 }

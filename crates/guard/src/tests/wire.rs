@@ -40,7 +40,7 @@ pub fn kernel(test: impl FnOnce(&mut Net) + Send + 'static) {
 /// The bridge and the guard.
 pub struct Net {
     pub guard: Guard,
-    _root: tempfile::TempDir,
+    root: tempfile::TempDir,
     probes: u16,
 }
 
@@ -74,7 +74,7 @@ impl Net {
         for kind in ["iptables", "ip6tables", "arptables"] {
             let _ = Command::new("sysctl").args(["-q", "-w", &format!("net.bridge.bridge-nf-call-{kind}=0")]).output().unwrap();
         }
-        Self { guard: Guard::open(&Layout::new(root.path())).unwrap(), _root: root, probes: 0 }
+        Self { guard: Guard::open(&Layout::new(root.path())).unwrap(), root: root, probes: 0 }
     }
 
     /// A port without a guard: an uplink, or a guest that nobody protected, by its name.
@@ -95,6 +95,11 @@ impl Net {
         change(&mut guest.nic);
         self.protect(&guest);
         guest
+    }
+
+    /// A guard as another program has it.
+    pub fn another_guard(&self) -> Guard {
+        Guard::open(&Layout::new(self.root.path())).unwrap()
     }
 
     /// Applies the guest's properties as they are now.
