@@ -33,6 +33,10 @@ impl ApiError {
         Self::new(StatusCode::BAD_REQUEST, "InvalidContent", message)
     }
 
+    pub(crate) fn request_expired() -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "RequestExpired", "Date header is too old")
+    }
+
     pub(crate) fn invalid_argument(message: impl Into<String>) -> Self {
         Self::new(StatusCode::CONFLICT, "InvalidArgument", message)
     }
@@ -50,6 +54,18 @@ impl ApiError {
         let mut error = Self::new(StatusCode::CONFLICT, "ValidationFailed", "Invalid VM parameters");
         error.errors.push(json!({"field": field, "code": "Invalid", "message": message.into()}));
         error
+    }
+
+    /// Refused fields of a request to NAPI.
+    pub(crate) fn invalid_parameters(errors: Vec<Value>) -> Self {
+        let missing = errors.iter().all(|error| error["code"] == "MissingParameter");
+        let message = if missing { "Missing parameters" } else { "Invalid parameters" };
+        Self { errors, ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, "InvalidParameters", message) }
+    }
+
+    /// No address is left.
+    pub(crate) fn subnet_full() -> Self {
+        Self::new(StatusCode::INSUFFICIENT_STORAGE, "SubnetFull", "No more free IPs on network")
     }
 
     pub(crate) fn message(&self) -> &str {

@@ -1,4 +1,4 @@
-//! A stand-in for the headnode: CNAPI, IMGAPI and as much of VMAPI as provisioning needs (design section 7).
+//! A stand-in for the headnode: CNAPI, IMGAPI, NAPI and as much of VMAPI as provisioning and agents' reports need (design section 7).
 //!
 //! Tests start it in their own process ([`Standin::start`]); `xtask up` runs the binary `headnode`. It judges what agents send by
 //! checks of its own, written from the contracts and sharing no wire type with the agents (ruling 65): what the real services refuse
@@ -18,6 +18,7 @@ mod faults;
 pub mod firewaller;
 mod imgapi;
 mod judge;
+mod napi;
 pub mod netns;
 mod observe;
 mod record;

@@ -21,6 +21,8 @@ pub enum Api {
     Imgapi,
     /// Instances.
     Vmapi,
+    /// NICs and networks.
+    Napi,
     /// An agent on a compute node, for what is sent to it.
     Agent,
 }
@@ -63,7 +65,7 @@ pub struct Entry {
     pub fault: Option<String>,
 }
 
-const HEADERS: [&str; 12] = [
+const HEADERS: [&str; 14] = [
     "accept",
     "accept-version",
     "connection",
@@ -71,8 +73,10 @@ const HEADERS: [&str; 12] = [
     "content-md5",
     "content-type",
     "host",
+    "if-match",
     "if-none-match",
     "range",
+    "upgrade",
     "user-agent",
     "x-request-id",
     "x-server-uuid",

@@ -55,7 +55,8 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, stop: Cancellat
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
                 .header_read_timeout(Duration::from_secs(30))
-                .serve_connection(TokioIo::new(stream), service);
+                .serve_connection(TokioIo::new(stream), service)
+                .with_upgrades();
             tokio::select! {
                 _ = connection => {}
                 () = stop.cancelled() => {}

@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     path::PathBuf,
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, PoisonError, atomic::AtomicU64},
     time::Duration,
 };
 
@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
-use crate::{Clock, agent::AgentClient, faults::Faults, record::Record, store::Store, violations::Violations};
+use crate::{Clock, agent::AgentClient, faults::Faults, napi::FeedHub, record::Record, store::Store, violations::Violations};
 
 /// How long the headnode waits for an agent (cn-agent.md sections 2.5 and 4.5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,11 +47,13 @@ pub struct Features {
     pub command_execute: bool,
     /// IMGAPI honours `Range` (the real one does not say that it does).
     pub range: bool,
+    /// NAPI has changefeeds (an old one has none).
+    pub changefeed: bool,
 }
 
 impl Default for Features {
     fn default() -> Self {
-        Self { command_execute: true, range: true }
+        Self { command_execute: true, range: true, changefeed: true }
     }
 }
 
@@ -75,6 +77,10 @@ pub(crate) struct Shared {
     pub heartbeats: Mutex<HashMap<Uuid, i64>>,
     /// Requests under way of each server's cn-agent.
     pub under_way: Mutex<HashMap<String, u32>>,
+    /// NAPI's changefeed.
+    pub feed: FeedHub,
+    /// Signs of life of its subscribers.
+    pub heartbeats_of_feeds: AtomicU64,
 }
 
 impl Shared {

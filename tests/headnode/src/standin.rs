@@ -5,7 +5,10 @@ use std::{
     io,
     net::{SocketAddr, TcpListener},
     path::PathBuf,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -16,7 +19,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     Api, Clock, Entry, FaultError, FaultRule, Features, Limits, Violation, agent::AgentClient, cnapi, control, faults::Faults, imgapi,
-    observe::observe, record::Record, serve::serve, shared::Shared, store::Store, violations::Violations, vmapi,
+    napi, observe::observe, record::Record, serve::serve, shared::Shared, store::Store, violations::Violations, vmapi,
 };
 
 /// Why the stand-in did not start.
@@ -52,6 +55,8 @@ pub struct Listeners {
     pub imgapi: Vec<TcpListener>,
     /// For VMAPI.
     pub vmapi: Vec<TcpListener>,
+    /// For NAPI.
+    pub napi: Vec<TcpListener>,
     /// For the control service.
     pub control: Vec<TcpListener>,
 }
@@ -63,7 +68,7 @@ impl Listeners {
     /// When the loopback address cannot be bound.
     pub fn loopback() -> Result<Self, StandinError> {
         let bind = || bind(SocketAddr::from(([127, 0, 0, 1], 0))).map(|listener| vec![listener]);
-        Ok(Self { cnapi: bind()?, imgapi: bind()?, vmapi: bind()?, control: bind()? })
+        Ok(Self { cnapi: bind()?, imgapi: bind()?, vmapi: bind()?, napi: bind()?, control: bind()? })
     }
 }
 
@@ -133,9 +138,13 @@ impl Standin {
     pub fn start(config: StandinConfig) -> Result<Self, StandinError> {
         let mut urls = HashMap::new();
         let listeners = config.listeners;
-        for (name, list) in
-            [("cnapi", &listeners.cnapi), ("imgapi", &listeners.imgapi), ("vmapi", &listeners.vmapi), ("control", &listeners.control)]
-        {
+        for (name, list) in [
+            ("cnapi", &listeners.cnapi),
+            ("imgapi", &listeners.imgapi),
+            ("vmapi", &listeners.vmapi),
+            ("napi", &listeners.napi),
+            ("control", &listeners.control),
+        ] {
             if let Some(address) = list.first().and_then(|listener| listener.local_addr().ok()) {
                 urls.insert(name, format!("http://{address}"));
             }
@@ -166,6 +175,8 @@ impl Standin {
             ended: watch::Sender::new(0),
             heartbeats: Mutex::default(),
             under_way: Mutex::default(),
+            feed: napi::FeedHub::default(),
+            heartbeats_of_feeds: AtomicU64::default(),
         });
         let stop = CancellationToken::new();
         let observed = |api: Api, router: Router| router.layer(axum::middleware::from_fn_with_state((api, Arc::clone(&shared)), observe));
@@ -173,6 +184,7 @@ impl Standin {
             (listeners.cnapi, observed(Api::Cnapi, cnapi::router(Arc::clone(&shared)))),
             (listeners.imgapi, observed(Api::Imgapi, imgapi::router(Arc::clone(&shared)))),
             (listeners.vmapi, observed(Api::Vmapi, vmapi::router(Arc::clone(&shared)))),
+            (listeners.napi, observed(Api::Napi, napi::router(Arc::clone(&shared)))),
             (listeners.control, control::router(Arc::clone(&shared))),
         ];
         {
@@ -210,6 +222,11 @@ impl Standin {
         self.url("vmapi")
     }
 
+    /// Base URL of NAPI's first listener; empty when it has none.
+    pub fn napi_url(&self) -> &str {
+        self.url("napi")
+    }
+
     /// Base URL of the control service's first listener; empty when it has none.
     pub fn control_url(&self) -> &str {
         self.url("control")
@@ -236,6 +253,21 @@ impl Standin {
     /// Disarms all faults.
     pub fn clear_faults(&self) {
         self.shared.faults.clear();
+    }
+
+    /// Sends this frame to every subscriber of NAPI's changefeed, of the protocol or not.
+    pub fn say_to_feeds(&self, frame: &str) {
+        self.shared.feed.say(frame);
+    }
+
+    /// Breaks every subscription of NAPI's changefeed.
+    pub fn end_feeds(&self) {
+        self.shared.feed.end();
+    }
+
+    /// Subscribers of NAPI's changefeed, and the signs of life of all so far.
+    pub fn feeds(&self) -> (usize, u64) {
+        (self.shared.feed.subscribers(), self.shared.heartbeats_of_feeds.load(Ordering::Relaxed))
     }
 
     /// The clock.

@@ -6,9 +6,10 @@
 use std::{
     path::Path,
     sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
 };
 
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
 use serde_json::Value;
 
 /// What is stored.
@@ -18,6 +19,10 @@ pub(crate) enum Kind {
     Task,
     Vm,
     Job,
+    Nic,
+    Network,
+    NicTag,
+    Aggregation,
 }
 
 impl Kind {
@@ -27,9 +32,16 @@ impl Kind {
             Self::Task => "task",
             Self::Vm => "vm",
             Self::Job => "job",
+            Self::Nic => "nic",
+            Self::Network => "network",
+            Self::NicTag => "nic_tag",
+            Self::Aggregation => "aggregation",
         }
     }
 }
+
+/// How long a database may be busy when it is opened.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Most documents of a kind; the oldest beyond it are forgotten.
 const MOST: i64 = 20_000;
@@ -43,7 +55,21 @@ fn parse(text: &str) -> Value {
 
 impl Store {
     /// Opens the database in `file`, or one in memory.
+    ///
+    /// A stand-in that ended a moment ago may still be closing its own connection, which no busy handler waits for.
     pub(crate) fn open(file: Option<&Path>) -> rusqlite::Result<Self> {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            match Self::open_now(file) {
+                Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) && Instant::now() < end => {
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+                result => return result,
+            }
+        }
+    }
+
+    fn open_now(file: Option<&Path>) -> rusqlite::Result<Self> {
         let connection = match file {
             Some(file) => Connection::open(file)?,
             None => Connection::open_in_memory()?,

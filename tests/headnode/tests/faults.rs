@@ -264,19 +264,6 @@ fn a_caller_s_resolvers_and_a_refusal_of_resolvers_are_passed_on_as_vmapi_does()
 }
 
 #[test]
-fn agents_reports_of_instances_are_kept() {
-    let here = start();
-    let base = here.standin.vmapi_url();
-    let bulk = json!({"vms": {VM: {"uuid": VM, "state": "running"}}});
-    assert_eq!(ask(base, "PUT", &format!("/vms?server_uuid={SERVER}"), Some(&bulk)).status, 200);
-    for bad in ["/vms", "/vms?server_uuid=x"] {
-        assert_eq!(ask(base, "PUT", bad, Some(&bulk)).json()["errors"][0]["field"], "server_uuid");
-    }
-    assert_eq!(ask(base, "PUT", &format!("/vms/{VM}"), Some(&json!({"uuid": VM, "state": "stopped"}))).json()["server_uuid"], SERVER);
-    assert_eq!(ask(base, "GET", &format!("/vms?server_uuid={SERVER}"), None).json()[0]["state"], "stopped");
-}
-
-#[test]
 fn the_recorder_of_firewall_rules_keeps_and_refuses() {
     let recorder = Recorder::start(TcpListener::bind(("127.0.0.1", 0)).unwrap()).unwrap();
     let base = format!("http://{}", recorder.address());
@@ -304,7 +291,19 @@ fn the_program_says_where_it_serves_ends_on_sigterm_and_names_a_taken_port() {
     let images = tempfile::tempdir().unwrap();
     let start = |cnapi: &str| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_headnode"));
-        command.args(["--cnapi", cnapi, "--imgapi", "127.0.0.1:0", "--vmapi", "127.0.0.1:0", "--control", "127.0.0.1:0", "--images"]);
+        command.args([
+            "--cnapi",
+            cnapi,
+            "--imgapi",
+            "127.0.0.1:0",
+            "--vmapi",
+            "127.0.0.1:0",
+            "--napi",
+            "127.0.0.1:0",
+            "--control",
+            "127.0.0.1:0",
+            "--images",
+        ]);
         Program(command.arg(images.path()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap())
     };
     let mut program = start("127.0.0.1:0");
@@ -340,7 +339,18 @@ fn the_program_serves_operators_outside_and_agents_inside_a_network_namespace() 
         ask("http://127.0.0.1:80", "POST", &format!("/servers/{SERVER}/sysinfo"), Some(&json!({"sysinfo": sysinfo(5309)}))).status
     });
     let mut command = Command::new(env!("CARGO_BIN_EXE_headnode"));
-    command.args(["--cnapi", "127.0.0.1:0", "--imgapi", "127.0.0.1:0", "--vmapi", "127.0.0.1:0", "--control", "127.0.0.1:0"]);
+    command.args([
+        "--cnapi",
+        "127.0.0.1:0",
+        "--imgapi",
+        "127.0.0.1:0",
+        "--vmapi",
+        "127.0.0.1:0",
+        "--napi",
+        "127.0.0.1:0",
+        "--control",
+        "127.0.0.1:0",
+    ]);
     command.args(["--netns", &netns.recv().unwrap(), "--inside-cnapi", "127.0.0.1:80", "--images"]).arg(images.path());
     let mut program = Program(command.stdout(Stdio::piped()).spawn().unwrap());
     let mut line = String::new();

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 use clap::Parser;
 use headnode_standin::{Clock, Features, Limits, Listeners, Standin, StandinConfig, netns};
 
-/// A stand-in for the headnode: CNAPI, IMGAPI, VMAPI's provisioning, and a control service.
+/// A stand-in for the headnode: CNAPI, IMGAPI, VMAPI's provisioning, NAPI, and a control service.
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Args {
@@ -18,6 +18,9 @@ struct Args {
     /// Address of VMAPI.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8082")]
     vmapi: SocketAddr,
+    /// Address of NAPI.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8084")]
+    napi: SocketAddr,
     /// Address of the control service (record, faults, violations).
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8083")]
     control: SocketAddr,
@@ -39,6 +42,9 @@ struct Args {
     /// Address of VMAPI inside the namespace.
     #[arg(long, value_name = "ADDR", requires = "netns")]
     inside_vmapi: Vec<SocketAddr>,
+    /// Address of NAPI inside the namespace.
+    #[arg(long, value_name = "ADDR", requires = "netns")]
+    inside_napi: Vec<SocketAddr>,
     /// Name of the data centre.
     #[arg(long, value_name = "NAME", default_value = "standin")]
     datacenter: String,
@@ -69,6 +75,7 @@ fn run(args: Args) -> Result<(), Box<dyn std::error::Error>> {
         cnapi: netns::bind_all(&[args.cnapi])?,
         imgapi: netns::bind_all(&[args.imgapi])?,
         vmapi: netns::bind_all(&[args.vmapi])?,
+        napi: netns::bind_all(&[args.napi])?,
         control: netns::bind_all(&[args.control])?,
     };
     // Signals are blocked before there are threads, so that they reach the wait below and nobody else.
@@ -79,6 +86,7 @@ fn run(args: Args) -> Result<(), Box<dyn std::error::Error>> {
         listeners.cnapi.extend(netns::bind_all(&args.inside_cnapi)?);
         listeners.imgapi.extend(netns::bind_all(&args.inside_imgapi)?);
         listeners.vmapi.extend(netns::bind_all(&args.inside_vmapi)?);
+        listeners.napi.extend(netns::bind_all(&args.inside_napi)?);
     }
     let imgapi_url = args.inside_imgapi.first().map(|address| format!("http://{address}"));
     let standin = Standin::start(StandinConfig {
@@ -92,7 +100,7 @@ fn run(args: Args) -> Result<(), Box<dyn std::error::Error>> {
         clock: Clock::real(),
     })?;
     let ready = serde_json::json!({
-        "cnapi": standin.cnapi_url(), "imgapi": standin.imgapi_url(), "vmapi": standin.vmapi_url(), "control": standin.control_url(),
+        "cnapi": standin.cnapi_url(), "imgapi": standin.imgapi_url(), "vmapi": standin.vmapi_url(), "napi": standin.napi_url(), "control": standin.control_url(),
     });
     println!("{ready}");
     signals.wait()?;

@@ -1,15 +1,14 @@
-//! VMAPI, as far as provisioning and lifecycle by HTTP need it. Reports of agents (`PUT /vms`, `PUT /vms/:uuid`) are kept as they come.
+//! VMAPI, as far as provisioning, lifecycle by HTTP and the reports of agents need it.
 
 mod jobs;
 mod provision;
+mod report;
 
 use std::sync::Arc;
 
 use axum::{
     Json, Router,
     extract::{Path, State},
-    http::StatusCode,
-    response::{IntoResponse, Response},
     routing::get,
 };
 use serde_json::{Value, json};
@@ -26,8 +25,8 @@ type Here = State<Arc<Shared>>;
 pub(crate) fn router(shared: Arc<Shared>) -> Router {
     Router::new()
         .route("/ping", get(async || Json(json!({"status": "OK"}))))
-        .route("/vms", get(list).post(provision::provision).put(put_all))
-        .route("/vms/{uuid}", get(show).post(jobs::action).delete(jobs::destroy).put(put_one))
+        .route("/vms", get(list).post(provision::provision).put(report::put_all))
+        .route("/vms/{uuid}", get(show).post(jobs::action).delete(jobs::destroy).put(report::put_one))
         .route("/jobs/{uuid}", get(jobs::show))
         .with_state(shared)
 }
@@ -46,6 +45,13 @@ async fn list(State(shared): Here, call: Call) -> Result<Json<Vec<Value>>, ApiEr
         let same = |key: &str| call.text(key).is_none_or(|wanted| vm[key] == wanted);
         state_matches && ["server_uuid", "owner_uuid", "alias", "brand"].into_iter().all(same)
     });
+    // Pages are continued after a marker: an object with the uuid of the last one that was read.
+    vms.sort_by(|a, b| a["uuid"].as_str().cmp(&b["uuid"].as_str()));
+    if let Some(marker) = call.text("marker") {
+        let marker: Value = serde_json::from_str(marker).map_err(|_| ApiError::validation("marker", "is not JSON"))?;
+        let after = marker["uuid"].as_str().ok_or_else(|| ApiError::validation("marker", "has no uuid"))?.to_owned();
+        vms.retain(|vm| vm["uuid"].as_str() > Some(after.as_str()));
+    }
     let skip = usize::try_from(offset).unwrap_or(usize::MAX);
     Ok(Json(vms.into_iter().skip(skip).take(usize::try_from(limit).unwrap_or(1000)).collect()))
 }
@@ -54,31 +60,12 @@ async fn show(State(shared): Here, Path(vm): Path<String>) -> Result<Json<Value>
     shared.vm(&vm).map(Json)
 }
 
-/// The bulk report of vm-agent.
-async fn put_all(State(shared): Here, call: Call) -> Result<StatusCode, ApiError> {
-    let server = call.text("server_uuid").filter(|text| uuid(text).is_some());
-    let server = server.ok_or_else(|| ApiError::validation("server_uuid", "is not a uuid"))?;
-    let vms = call.params.get("vms").and_then(Value::as_object).ok_or_else(|| ApiError::validation("vms", "is not an object"))?;
-    vms.values().for_each(|vm| shared.take_vm(vm, server));
-    Ok(StatusCode::OK)
-}
-
-/// The report of one instance.
-async fn put_one(State(shared): Here, Path(vm): Path<String>, call: Call) -> Result<Response, ApiError> {
-    if uuid(&vm).is_none() || call.body["uuid"] != vm.as_str() {
-        return Err(ApiError::validation("uuid", "is not the uuid of the path"));
-    }
-    let server = call.body["server_uuid"].as_str().unwrap_or_default();
-    shared.take_vm(&call.body, server);
-    Ok(Json(shared.vm(&vm)?).into_response())
-}
-
 impl Shared {
     pub(crate) fn vm(&self, vm: &str) -> Result<Value, ApiError> {
         self.store.get(Kind::Vm, vm)?.ok_or_else(|| ApiError::not_found(format!("VM {vm} not found")))
     }
 
-    /// Keeps a VM object that an agent reported or a task returned.
+    /// Keeps what a task returned of a VM.
     pub(crate) fn take_vm(&self, vm: &Value, server: &str) {
         let Some(id) = vm["uuid"].as_str().filter(|text| uuid(text).is_some()) else { return };
         let stored = self.store.update(Kind::Vm, id, |old| {
