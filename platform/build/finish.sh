@@ -19,6 +19,12 @@ for program in "$PROGRAMS"/*; do
     name="$(basename "$program")"
     install -m 755 "$program" "$root/usr/triton/bin/$name"
 done
+# What guests see at /native: the tools that lx images link to, and the place for their metadata socket.
+mkdir -p -m 755 "$root/usr/triton/native/usr/sbin" "$root/usr/triton/native/.zonecontrol"
+mv "$root/usr/triton/bin/mdata" "$root/usr/triton/native/usr/sbin/mdata"
+for name in get put delete list; do
+    ln -s mdata "$root/usr/triton/native/usr/sbin/mdata-$name"
+done
 # Scripts of headnodes call the tools by these paths.
 for name in vmadm imgadm sysinfo nictagadm zonename bootparams sdc-factoryreset; do
     ln -sf "../triton/bin/$name" "$root/usr/bin/$name"

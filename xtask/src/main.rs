@@ -4,6 +4,7 @@ mod bench;
 mod checks;
 mod completions;
 mod exec;
+mod guest_tools;
 mod image;
 mod packages;
 mod platform;

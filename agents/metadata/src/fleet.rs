@@ -22,6 +22,7 @@ pub struct Fleet {
     tasks: TaskTracker,
     servers: BTreeMap<InstanceUuid, (u32, Server)>,
     missing: BTreeSet<InstanceUuid>,
+    unlisted: bool,
 }
 
 impl Fleet {
@@ -36,6 +37,7 @@ impl Fleet {
             tasks: TaskTracker::new(),
             servers: BTreeMap::new(),
             missing: BTreeSet::new(),
+            unlisted: false,
         }
     }
 
@@ -45,6 +47,7 @@ impl Fleet {
         let listed = tokio::task::spawn_blocking(move || store.instances()).await;
         match listed.map_err(|error| error.to_string()).and_then(|listed| listed) {
             Ok(mut uuids) => {
+                self.unlisted = false;
                 uuids.extend(self.servers.keys().copied());
                 uuids.extend(self.missing.iter().copied());
                 uuids.sort_unstable();
@@ -53,7 +56,11 @@ impl Fleet {
                     self.look_at(uuid).await;
                 }
             }
-            Err(error) => tracing::error!(%error, "the instances cannot be listed: sockets stay as they are"),
+            // A node that is not set up yet says it once.
+            Err(error) if !std::mem::replace(&mut self.unlisted, true) => {
+                tracing::error!(%error, "the instances cannot be listed: sockets stay as they are");
+            }
+            Err(_) => {}
         }
     }
 

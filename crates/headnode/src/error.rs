@@ -91,7 +91,10 @@ impl HttpError {
         HttpFailure::Status {
             status,
             code: word("code", 100).unwrap_or_else(|| "(none)".to_owned()),
-            message: word("message", 1000).unwrap_or_else(|| String::from_utf8_lossy(body).chars().take(200).collect()),
+            // cn-agent's failed tasks have `error` alone.
+            message: word("message", 1000)
+                .or_else(|| word("error", 1000))
+                .unwrap_or_else(|| String::from_utf8_lossy(body).chars().take(200).collect()),
         }
     }
 }

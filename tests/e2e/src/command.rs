@@ -62,6 +62,16 @@ pub fn program(name: &str) -> PathBuf {
     found.unwrap_or_else(|| panic!("{name} is not built: run `cargo build --workspace --bins`"))
 }
 
+/// The guest's tools, one static program.
+///
+/// # Panics
+/// When it was not built: `cargo xtask test` does it.
+pub(crate) fn guest_tools() -> PathBuf {
+    let own = std::env::current_exe().expect("a running program has a path");
+    let found = own.ancestors().map(|directory| directory.join("guest/mdata")).find(|path| path.is_file());
+    found.expect("the guest's tools are not built: run `cargo xtask test`, or see the profile `guest` in Cargo.toml")
+}
+
 /// A command of the program `name`.
 pub(crate) fn command(name: &str) -> Command {
     Command::new(program(name))

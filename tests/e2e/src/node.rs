@@ -24,7 +24,7 @@ use triton_types::StorageKind;
 use crate::{
     Outcome,
     busybox::{IMAGE_UUID, image_files},
-    command::command,
+    command::{command, guest_tools},
     host, until,
 };
 
@@ -68,7 +68,19 @@ impl Node {
         fs::create_dir_all(node.layout.namespaces()).expect("a directory for namespaces");
         NetNs::create_and_pin(&node.layout.namespaces().join("net")).expect("a network namespace");
         node.write_tags();
+        node.install_guest_tools();
         node
+    }
+
+    /// What guests see at `/native`.
+    fn install_guest_tools(&self) {
+        let folder = self.layout.native().join("usr/sbin");
+        fs::create_dir_all(&folder).expect("disk");
+        fs::create_dir_all(self.layout.native().join(".zonecontrol")).expect("disk");
+        fs::copy(guest_tools(), folder.join("mdata")).expect("disk");
+        for name in ["mdata-get", "mdata-put", "mdata-delete", "mdata-list"] {
+            std::os::unix::fs::symlink("mdata", folder.join(name)).expect("disk");
+        }
     }
 
     /// The booted compute node, emptied.

@@ -19,6 +19,7 @@ struct Files {
 impl Files {
     fn new(node: &Node) -> Self {
         let directory = node.layout().at("/var/tmp/made");
+        let _ = fs::remove_dir_all(&directory);
         fs::create_dir_all(&directory).unwrap();
         Self { directory }
     }
@@ -27,6 +28,12 @@ impl Files {
             fs::read_dir(&self.directory).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
         names.sort();
         names
+    }
+}
+
+impl Drop for Files {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.directory);
     }
 }
 
@@ -94,7 +101,7 @@ fn what_a_guest_made_is_in_the_image_and_in_instances_of_it_and_nothing_of_its_c
         node.vmadm(&["delete", uuid]).ok();
     }
     node.run("imgadm", &["delete", uuid]).ok();
-    fs::remove_dir_all(&files.directory).unwrap();
+    drop(files);
     assert_no_trace(&node, &before);
 }
 
@@ -145,6 +152,7 @@ fn an_image_whose_making_was_killed_at_any_step_can_be_made_again() {
     let out = files.directory.to_str().unwrap();
     let words = ["create", &source, "name=web", "version=1", "-o", out];
     let list = node.layout().at("/var/tmp/steps");
+    let _ = fs::remove_file(&list);
     node.run_with("imgadm", &words, "", &[("TRITON_STEP_TRACE", list.to_str().unwrap())]).ok();
     let text = fs::read_to_string(&list).unwrap();
     let mut steps: Vec<&str> = text.lines().collect();

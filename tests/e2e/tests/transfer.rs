@@ -105,6 +105,7 @@ fn a_stream_that_is_not_whole_leaves_nothing_and_a_kill_leaves_what_can_be_delet
         assert_no_trace(&node, &before);
     }
     let trace = node.layout().at("/var/tmp/steps");
+    let _ = fs::remove_file(&trace);
     let words = ["receive", "-f", path.to_str().unwrap()];
     node.run_with("vmadm", &words, "", &[("TRITON_STEP_TRACE", trace.to_str().unwrap())]).ok();
     node.vmadm(&["delete", uuid]).ok();

@@ -38,7 +38,11 @@ const LAYERS: &[Layer] = &[
         within: Within::Together,
         packages: &["triton-guard", "triton-nictag", "triton-storage", "triton-sysinfo", "triton-image", "triton-instance"],
     },
-    Layer { name: "programs", within: Within::Apart, packages: &["triton-cli", "cn-agent", "vm-agent", "metadata-agent", "mdata-tools", "instance-monitor"] },
+    Layer {
+        name: "programs",
+        within: Within::Apart,
+        packages: &["triton-cli", "cn-agent", "vm-agent", "metadata-agent", "mdata-tools", "instance-monitor"],
+    },
     Layer { name: "judges and tools", within: Within::Together, packages: &["headnode-standin", "triton-e2e", "triton-bench", "xtask"] },
 ];
 

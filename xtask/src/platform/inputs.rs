@@ -13,17 +13,18 @@ use sha2::{Digest, Sha256};
 
 use super::{at, folder, sources::SUITE};
 use crate::{
-    hex,
+    guest_tools, hex,
     run::{self, answer},
     say::Progress,
     workspace::{self, cargo},
 };
 
 /// Programs of the image and the packages that build them.
-pub const PROGRAMS: [(&str, &[&str]); 4] = [
-    ("triton-cli", &["vmadm", "imgadm", "sysinfo", "nictagadm", "triton-netconf"]),
+pub const PROGRAMS: [(&str, &[&str]); 5] = [
+    ("triton-cli", &["vmadm", "imgadm", "sysinfo", "nictagadm", "cn-setup", "triton-netconf"]),
     ("cn-agent", &["cn-agent"]),
     ("vm-agent", &["vm-agent"]),
+    ("metadata-agent", &["metadata-agent"]),
     ("instance-monitor", &["instance-monitor"]),
 ];
 
@@ -164,6 +165,7 @@ pub fn programs(release: bool, progress: &mut Progress) -> Result<Vec<PathBuf>> 
     for name in PROGRAMS.iter().flat_map(|(_, names)| names.iter()) {
         files.push(stripped(&from.join(name), &to)?);
     }
+    files.push(stripped(&guest_tools::build(progress)?, &to)?);
     files.sort();
     Ok(files)
 }

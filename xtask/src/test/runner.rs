@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context, Result};
 
 use super::summary::{self, Counts, Report};
-use crate::{say, workspace::cargo};
+use crate::{guest_tools, say, workspace::cargo};
 
 /// Which tests, for the runner that knows no filter language.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,7 +46,7 @@ pub fn run(set: &str, only: Only, filter: Option<&str>) -> Report {
 /// Builds every program of the workspace; false, with cargo's words shown, if that failed.
 pub fn build_programs() -> bool {
     let built = cargo().args(["build", "--quiet", "--locked", "--workspace", "--bins"]).status();
-    if !built.as_ref().is_ok_and(std::process::ExitStatus::success) {
+    if !built.as_ref().is_ok_and(std::process::ExitStatus::success) || !guest_tools::build_loudly() {
         say::line("the programs could not be built");
         return false;
     }

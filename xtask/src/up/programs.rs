@@ -16,15 +16,16 @@ use triton_types::ProcessRef;
 
 use super::state::{Program, State};
 use crate::{
-    run,
+    guest_tools, run,
     say::Progress,
     workspace::{self, cargo},
 };
 
 /// Packages and what they are built into.
-const BUILT: [(&str, &[&str]); 4] = [
+const BUILT: [(&str, &[&str]); 5] = [
     ("triton-cli", &["vmadm", "imgadm", "nictagadm", "sysinfo"]),
     ("cn-agent", &["cn-agent"]),
+    ("metadata-agent", &["metadata-agent"]),
     ("instance-monitor", &["instance-monitor"]),
     ("headnode-standin", &["headnode"]),
 ];
@@ -65,7 +66,28 @@ pub fn install(layout: &Layout, release: bool, progress: &mut Progress) -> Resul
         fs::set_permissions(&file, fs::Permissions::from_mode(0o755))?;
         changed.push((*name).to_owned());
     }
+    install_guest_tools(layout, progress)?;
     Ok(changed)
+}
+
+/// Puts what guests see at `/native` in its place.
+fn install_guest_tools(layout: &Layout, progress: &mut Progress) -> Result<()> {
+    let bytes = fs::read(guest_tools::build(progress)?).context("could not read the guest's tools")?;
+    let folder = layout.native().join("usr/sbin");
+    fs::create_dir_all(&folder)?;
+    fs::create_dir_all(layout.native().join(".zonecontrol"))?;
+    let program = folder.join(guest_tools::PROGRAM);
+    if !fs::read(&program).is_ok_and(|old| old == bytes) {
+        triton_files::write_atomic(&program, &bytes, 0o755)?;
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755))?;
+    }
+    for name in guest_tools::NAMES {
+        let link = folder.join(name);
+        if fs::symlink_metadata(&link).is_err() {
+            std::os::unix::fs::symlink(guest_tools::PROGRAM, link)?;
+        }
+    }
+    Ok(())
 }
 
 /// Starts `name` unless it runs with these arguments and this program already; records it. Returns true if it was started.

@@ -1,0 +1,177 @@
+//! The metadata service from inside guests: what they ask by the tools that the host shows them.
+#![allow(clippy::unwrap_used)] // a panic is a failed test
+
+use std::{
+    fs,
+    os::unix::fs::{MetadataExt, PermissionsExt},
+    process::Child,
+};
+
+use serde_json::{Value, json};
+use triton_e2e::{Node, Outcome, assert_no_trace, until};
+
+/// The running service of a node; ended when it is dropped.
+struct Service<'a> {
+    node: &'a Node,
+    child: Child,
+}
+
+impl<'a> Service<'a> {
+    fn start(node: &'a Node) -> Self {
+        let service = Self { node, child: node.spawn("metadata-agent", &[], &[]) };
+        service.await_ready();
+        service
+    }
+    /// It lists no instances that are not there, and then serves those that are.
+    fn await_ready(&self) {
+        until("the metadata service answers its operator", || self.node.run("metadata-agent", &["status"]).code == Some(0));
+    }
+    fn restart(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        self.child = self.node.spawn("metadata-agent", &[], &[]);
+    }
+}
+
+impl Drop for Service<'_> {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn ask(node: &Node, uuid: &str, command: &str) -> Outcome {
+    node.try_guest(uuid, &format!("/native/usr/sbin/mdata-{command}"))
+}
+
+fn payload(node: &Node, host: u8) -> Value {
+    let mut payload = node.payload(host);
+    payload["customer_metadata"] = json!({"bar:foo": "customer", "foo:bar": "customer", "user-script": "#!/bin/sh\necho hi\n"});
+    payload["internal_metadata"] = json!({"bar:foo": "internal", "foo:bar": "internal", "hidden": "h"});
+    payload["internal_metadata_namespaces"] = json!(["baz", "foo"]);
+    payload["tags"] = json!({"role": "db"});
+    payload
+}
+
+/// metadata cases 49, 50, 56, 61, 69, 70, 76, 79, 81
+#[test]
+fn a_guest_reads_and_writes_its_own_metadata_and_the_host_sees_it() {
+    let node = Node::with_image("metadata");
+    let before = node.traces();
+    let service = Service::start(&node);
+    let uuid = node.create(&payload(&node, 5));
+    let said = ask(&node, &uuid, "get sdc:uuid").ok();
+    assert_eq!(said.stdout, format!("{uuid}\n"));
+    assert_eq!(node.guest(&uuid, "ls -a /.zonecontrol | grep sock"), "metadata.sock\n");
+    for (command, code, stdout) in [
+        ("get foo:bar", 0, "internal\n"),
+        ("get bar:foo", 0, "customer\n"),
+        ("get hidden", 1, ""),
+        ("list", 0, "bar:foo\nuser-script\nfoo:bar\n"),
+        ("put foo:qux value", 2, ""),
+        ("put quux:qux value", 0, ""),
+        ("delete user-script", 0, ""),
+        ("delete foo:bar", 2, ""),
+        ("get sdc:tags.role", 0, "db\n"),
+        ("get sdc:tags", 2, ""),
+        ("get sdc:max_physical_memory", 0, "64\n"),
+        ("get sdc:internal_metadata.hidden", 1, ""),
+        ("get", 3, ""),
+        ("put root_pw secret", 0, ""),
+        ("get root_pw", 0, "secret\n"),
+        ("put operator-script x", 2, ""),
+        ("get nope", 1, ""),
+    ] {
+        let said = ask(&node, &uuid, command);
+        assert_eq!((said.code, said.stdout.as_str()), (Some(code), stdout), "{command}: {}", said.stderr);
+    }
+    assert_eq!(ask(&node, &uuid, "get nope").stderr, "No metadata for 'nope'\n");
+    assert_eq!(ask(&node, &uuid, "put foo:qux v").stderr, "ERROR: Cannot update the \"foo\" Namespace.\n");
+    let multi = node.try_guest(&uuid, "printf 'two\\nlines\\n' | /native/usr/sbin/mdata-put ml && /native/usr/sbin/mdata-get ml").ok();
+    assert_eq!(multi.stdout, "two\nlines\n");
+    let vm = node.get(&uuid);
+    assert_eq!(vm["customer_metadata"], json!({"bar:foo": "customer", "foo:bar": "customer", "quux:qux": "value", "ml": "two\nlines\n"}));
+    assert_eq!(vm["internal_metadata"], json!({"bar:foo": "internal", "foo:bar": "internal", "hidden": "h", "root_pw": "secret"}));
+    // The other way round, at once.
+    node.vmadm(&["update", &uuid, "alias=renamed"]).ok();
+    assert_eq!(ask(&node, &uuid, "get sdc:alias").ok().stdout, "renamed\n");
+    // The mount is the host's to write.
+    for attempt in
+        ["touch /.zonecontrol/x", "rm /.zonecontrol/metadata.sock", "mv /.zonecontrol/metadata.sock /x", "chmod 777 /.zonecontrol"]
+    {
+        assert_ne!(node.try_guest(&uuid, attempt).code, Some(0), "{attempt}");
+    }
+    assert_eq!(ask(&node, &uuid, "get sdc:uuid").code, Some(0));
+    node.vmadm(&["delete", &uuid]).ok();
+    assert!(!node.layout().zonecontrol(uuid.parse().unwrap()).exists());
+    drop(service);
+    assert_no_trace(&node, &before);
+}
+
+/// metadata cases 77 and 80; attack cases 1, 3, 6
+#[test]
+fn the_service_may_restart_and_guests_reboot_and_only_root_is_answered() {
+    let node = Node::with_image("metadata-restart");
+    let first = node.create(&payload(&node, 5));
+    let directory = node.layout().zonecontrol(first.parse().unwrap());
+    let inode = fs::metadata(&directory).unwrap().ino();
+    // Made before the guest, without the service.
+    let mut service = Service::start(&node);
+    let second = node.create(&payload(&node, 6));
+    let answered = |uuid: &str| ask(&node, uuid, "get sdc:uuid").stdout == format!("{uuid}\n");
+    until("both guests are answered", || answered(&first) && answered(&second));
+    service.restart();
+    // The tool waits for the new socket.
+    assert_eq!(ask(&node, &first, "get sdc:uuid").ok().stdout, format!("{first}\n"));
+    assert_eq!(fs::metadata(&directory).unwrap().ino(), inode, "the directory is never replaced");
+    node.vmadm(&["reboot", &first, "-F"]).ok();
+    until("it is answered after a reboot", || answered(&first));
+    let mode = fs::metadata(&directory).unwrap();
+    assert_eq!((mode.uid(), mode.permissions().mode() & 0o777), (0, 0o750));
+
+    let other = node.try_guest(
+        &first,
+        "cp /native/usr/sbin/mdata /tmp/mdata-get; chmod 755 /tmp/mdata-get; echo 'u:x:33:33::/:/bin/sh' >> /etc/passwd",
+    );
+    other.ok();
+    let pid = node.get(&first)["pid"].to_string();
+    let said = std::process::Command::new("nsenter")
+        .args(["-t", &pid, "-m", "-n", "-p", "-U", "-S", "33", "-G", "33", "--", "/tmp/mdata-get", "sdc:uuid"])
+        .output()
+        .unwrap();
+    assert_eq!((said.status.code(), String::from_utf8_lossy(&said.stdout).as_ref()), (Some(2), ""), "another user of the guest");
+    for uuid in [&first, &second] {
+        node.vmadm(&["delete", uuid]).ok();
+    }
+    drop(service);
+}
+
+/// metadata attack cases 7, 8 and 9
+#[test]
+fn what_a_guest_leaves_in_the_place_of_its_mounts_hurts_nobody() {
+    let node = Node::with_image("metadata-attack");
+    let service = Service::start(&node);
+    let uuid = node.create(&payload(&node, 5));
+    let bait = node.layout().at("/var/tmp/bait");
+    fs::create_dir_all(&bait).unwrap();
+    let root = node.layout().at("/zones").join(&uuid).join("root");
+    let bait = bait.to_str().unwrap();
+    for left in [
+        format!("ln -s {bait} ROOT/.zonecontrol"),
+        "ln -s /proc/1/root/etc ROOT/.zonecontrol; ln -s ../../../../etc ROOT/native".to_owned(),
+        "mkfifo ROOT/.zonecontrol; touch ROOT/native".to_owned(),
+        "mkdir ROOT/.zonecontrol; touch ROOT/.zonecontrol/metadata.sock; mkdir ROOT/native; ln -s / ROOT/native/.zonecontrol".to_owned(),
+    ] {
+        node.vmadm(&["stop", &uuid, "-F"]).ok();
+        let root = root.to_str().unwrap();
+        let script = format!("rm -rf {root}/.zonecontrol {root}/native; {}", left.replace("ROOT", root));
+        assert!(std::process::Command::new("sh").args(["-ec", &script]).status().unwrap().success());
+        node.vmadm(&["start", &uuid]).ok();
+        assert_eq!(node.state(&uuid), "running", "{left}");
+        assert_eq!(fs::read_dir(bait).unwrap().count(), 0, "{left}");
+    }
+    // The last one left directories: those are mounted over.
+    assert_eq!(node.guest(&uuid, "/native/usr/sbin/mdata-get sdc:uuid"), format!("{uuid}\n"));
+    node.vmadm(&["delete", &uuid]).ok();
+    drop(service);
+}
