@@ -19,7 +19,7 @@ use triton_headnode::{BaseUrl, CnApi, HttpClient, HttpOptions};
 use triton_types::ServerUuid;
 
 use crate::{
-    ANNOUNCED_VERSION, Limits, NAME, Numbers, Registry, Runner, TaskLog, http, remove_stale_guards,
+    ANNOUNCED_VERSION, Limits, NAME, Numbers, Registry, Runner, TWIN, TaskLog, http, remove_stale_guards,
     report::{Intervals, Outbox, StatusSource, Wire, heartbeats, sample, watch_sysinfo},
     tasks::Model,
 };
@@ -41,6 +41,8 @@ pub struct Settings {
     pub grace: Duration,
     /// Where the logs of tasks go.
     pub task_log: TaskLog,
+    /// True for the twin that installs a new version of this agent (section 6): it runs tasks and tells CNAPI nothing.
+    pub twin: bool,
 }
 
 /// What an agent works with.
@@ -100,7 +102,8 @@ pub async fn run(
 ) -> Result<(), StartError> {
     let Facilities { model, registry, agents, status, dirty, numbers } = facilities;
     let address = listener.local_addr().map_err(|error| StartError::System("learn the bound address", error))?;
-    let removed = remove_stale_guards(&model.layout);
+    // The guards that a twin finds are those of the agent's running tasks.
+    let removed = if settings.twin { 0 } else { remove_stale_guards(&model.layout) };
     if removed > 0 {
         warn!(removed, "guard files of creations that did not end were removed");
     }
@@ -112,15 +115,21 @@ pub async fn run(
     let numbers_page = metrics::Metrics::new("cn_agent");
     numbers.register(&numbers_page);
     let own = status_source(&settings, address, runner.clone(), outbox.clone(), beats.clone());
-    let page = metrics::spawn(&model.layout, NAME, numbers_page, own, stop.clone().cancelled_owned())?;
+    let name = if settings.twin { TWIN } else { NAME };
+    let page = metrics::spawn(&model.layout, name, numbers_page, own, stop.clone().cancelled_owned())?;
 
     let router = http::router(runner.clone(), settings.server, &settings.hostname);
     let server = tokio::spawn(serve(listener, router, http::limits(settings.limits.task_timeout), stop.clone().cancelled_owned()));
     info!(%address, server_uuid = %settings.server, cnapi = %settings.cnapi, "serving");
-    ready::notify("registering with CNAPI");
+    ready::notify(if settings.twin { "installing a new cn-agent" } else { "registering with CNAPI" });
 
     let mut loops = JoinSet::new();
     loops.spawn(ready::watchdog(ready::progress(beats.clone(), BEATS)));
+    if settings.twin {
+        runner.open();
+        shutdown.await;
+        return end(&settings, &runner, stop, loops, server, page).await;
+    }
     loops.spawn(repeat_agents(outbox.clone(), model.refresh_agents.clone()));
     let options = HttpOptions::new(user_agent(settings.server));
     let cnapi = CnApi::new(HttpClient::new(options), settings.cnapi.clone(), settings.server);
@@ -150,6 +159,17 @@ pub async fn run(
         shutdown.await;
     }
 
+    end(&settings, &runner, stop, loops, server, page).await
+}
+
+async fn end<A, B>(
+    settings: &Settings,
+    runner: &Runner,
+    stop: CancellationToken,
+    mut loops: JoinSet<()>,
+    server: tokio::task::JoinHandle<A>,
+    page: tokio::task::JoinHandle<B>,
+) -> Result<(), StartError> {
     ready::stopping();
     let left = runner.drain(settings.grace).await;
     if left > 0 {

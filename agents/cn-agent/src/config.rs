@@ -14,12 +14,16 @@ pub struct Args {
     /// Where the node is.
     #[command(flatten)]
     pub common: CommonArgs,
-    /// TCP port on the admin address; 0 picks a free one
-    #[arg(long, env = "PORT", default_value_t = 5309)]
-    pub port: u16,
+    /// TCP port on the admin address, 5309 if none is given; 0 picks a free one
+    #[arg(long, env = "PORT")]
+    pub port: Option<u16>,
     /// Admin address, whatever the machine says
     #[arg(long, env = "ADMIN_IP", value_name = "IPV4")]
     pub admin_ip: Option<Ipv4Addr>,
+    /// Be the twin that installs a new version of cn-agent: serve on port 5310 unless --port or PORT says otherwise, run tasks, and
+    /// tell CNAPI nothing
+    #[arg(long)]
+    pub update_twin: bool,
     /// Least severe level that is logged: trace, debug, info, warn, error
     #[arg(long, env = "CN_AGENT_LOG_LEVEL", default_value = "info", value_name = "LEVEL")]
     pub log_level: String,
@@ -37,6 +41,18 @@ pub enum Verb {
         #[arg(long, short)]
         json: bool,
     },
+}
+
+/// Where the agent serves, and where its twin does.
+pub const PORT: u16 = 5309;
+/// See [`PORT`].
+pub const TWIN_PORT: u16 = 5310;
+
+impl Args {
+    /// The port to serve on.
+    pub fn port(&self) -> u16 {
+        self.port.unwrap_or(if self.update_twin { TWIN_PORT } else { PORT })
+    }
 }
 
 /// `cn-agent.config.json`. Other keys are ignored; `no_rabbit` is one of them, since this agent never uses RabbitMQ.
@@ -70,6 +86,19 @@ impl AgentConfig {
     pub fn cnapi_url(&self, datacenter_name: Option<&str>, dns_domain: Option<&str>) -> Option<String> {
         let configured = self.cnapi.as_ref().and_then(|cnapi| cnapi.url.clone()).filter(|url| !url.is_empty());
         configured.or_else(|| Some(format!("http://cnapi.{}.{}", datacenter_name?, dns_domain?)))
+    }
+
+    /// IMGAPI's URL: `imgapi_domain` of node.config, else by the data centre's name.
+    ///
+    /// # Errors
+    /// In words, when neither is known.
+    pub fn imgapi_url(layout: &Layout, datacenter_name: Option<&str>, dns_domain: Option<&str>) -> Result<String, String> {
+        let config = triton_sysinfo::NodeConfig::load(layout).map_err(|error| triton_agent::chain(&error).to_string())?;
+        let named = config.get("imgapi_domain").filter(|domain| !domain.is_empty()).map(str::to_owned);
+        let domain = named.or_else(|| Some(format!("imgapi.{}.{}", datacenter_name?, dns_domain?)));
+        domain.map(|domain| format!("http://{domain}")).ok_or_else(|| {
+            "IMGAPI is not known: neither imgapi_domain nor datacenter_name and dns_domain are set in node.config".to_owned()
+        })
     }
 
     /// Where the logs of tasks go.

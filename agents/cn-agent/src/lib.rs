@@ -16,6 +16,7 @@ pub mod http;
 mod locks;
 mod machines;
 mod metrics;
+pub mod packages;
 mod params;
 pub mod real;
 mod redact;
@@ -23,12 +24,13 @@ mod registry;
 pub mod report;
 mod runner;
 mod status_verb;
+pub mod successor;
 mod task_log;
 mod task_name;
 pub mod tasks;
 
 pub use agent::{Facilities, Settings, StartError, run};
-pub use config::{AgentConfig, Args, Verb};
+pub use config::{AgentConfig, Args, PORT, TWIN_PORT, Verb};
 pub use error::TaskError;
 pub use guard::{ProvisionGuard, remove_stale_guards};
 pub use history::{Entry, History, Status};
@@ -49,3 +51,6 @@ pub const ANNOUNCED_VERSION: &str = "2.15.0";
 
 /// The agent's name in lists, metrics and headers.
 pub const NAME: &str = "cn-agent";
+
+/// Name of the same program while it installs a new version of itself (section 3.11).
+pub const TWIN: &str = "cn-agent-update";

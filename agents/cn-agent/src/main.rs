@@ -16,7 +16,11 @@ fn main() -> AgentExit {
             }
         };
     }
-    logs::init(cn_agent::NAME, logs::parse_level(&args.log_level), logs::Output::Stdout);
+    let name = if args.update_twin { cn_agent::TWIN } else { cn_agent::NAME };
+    logs::init(name, logs::parse_level(&args.log_level), logs::Output::Stdout);
+    if !args.update_twin {
+        cn_agent::successor::hand_over(&layout);
+    }
     if let Err(error) = enter_namespaces(&layout) {
         tracing::error!(error = %chain(&error), "the agent cannot go on");
         return AgentExit::Unavailable;

@@ -3,6 +3,7 @@
 mod create_image;
 mod inventory;
 mod node;
+mod services;
 mod watch;
 
 use std::{
@@ -21,10 +22,10 @@ use triton_image::Platform;
 use triton_sysinfo::{AgentEntry, HostFacts, Source, Sysinfo, SysinfoOptions, installed_agents};
 
 use crate::{
-    ANNOUNCED_VERSION, AgentConfig, Args, Facilities, Limits, NAME, Numbers, Settings, StartError, TaskLog,
+    ANNOUNCED_VERSION, AgentConfig, Args, Facilities, Limits, NAME, Numbers, Settings, StartError, TWIN, TaskLog,
     report::Intervals,
     run,
-    tasks::{Model, SysinfoSource, registry},
+    tasks::{Model, SysinfoSource, control_group, registry},
 };
 
 pub use inventory::Inventory;
@@ -48,7 +49,7 @@ pub async fn serve(args: &Args, layout: &Layout) -> Result<(), StartError> {
         .map_err(|error| StartError::System("read the facts of the node", std::io::Error::other(error)))??;
     let cnapi = cnapi_url(&config, &facts)?;
     let listener = tokio::select! {
-        listener = bind(layout, args.admin_ip, args.port) => listener,
+        listener = bind(layout, args.admin_ip, args.port()) => listener,
         _ = &mut signal => return Ok(()),
     };
     let address = listener.local_addr().map_err(|error| StartError::System("learn the bound address", error))?;
@@ -56,8 +57,17 @@ pub async fn serve(args: &Args, layout: &Layout) -> Result<(), StartError> {
     let task_log = TaskLog::start(&config.task_log_directory(layout), &hostname)
         .map_err(|error| StartError::System("make the directory of task logs", error))?;
     let limits = Limits { task_timeout: config.task_timeout(), ..Limits::default() };
-    let settings = Settings { server: facts.server_uuid, hostname, cnapi, limits, intervals: Intervals::default(), grace: GRACE, task_log };
-    let facilities = facilities(layout, address, &facts)?;
+    let settings = Settings {
+        server: facts.server_uuid,
+        hostname,
+        cnapi,
+        limits,
+        intervals: Intervals::default(),
+        grace: GRACE,
+        task_log,
+        twin: args.update_twin,
+    };
+    let facilities = facilities(layout, address, &facts, args.update_twin)?;
     run(listener, settings, facilities, async move {
         let cause = signal.await;
         info!(%cause, "draining; instances go on running");
@@ -72,15 +82,27 @@ fn cnapi_url(config: &AgentConfig, facts: &HostFacts) -> Result<BaseUrl, StartEr
     url.parse().map_err(|error| StartError::Cnapi(format!("{error}")))
 }
 
-fn facilities(layout: &Layout, address: SocketAddr, facts: &HostFacts) -> Result<Facilities, StartError> {
+fn facilities(layout: &Layout, address: SocketAddr, facts: &HostFacts, twin: bool) -> Result<Facilities, StartError> {
     let numbers = Numbers::default();
     let node = Arc::new(Node::new(layout, platform(layout, facts)));
     let sysinfo = sysinfo_source(layout, address);
     let firewaller = format!("http://{}", SocketAddr::new(address.ip(), 2021));
     let firewaller = firewaller.parse().map_err(|error| StartError::Cnapi(format!("{error}")))?;
-    let model = Model::new(layout.clone(), node.clone(), node.clone(), sysinfo, firewaller);
+    let mut model = Model::new(layout.clone(), node.clone(), node.clone(), sysinfo, firewaller);
+    let agents_host = services::host(layout, address, facts, twin);
+    let survivors = control_group::prepare(layout, if twin { TWIN } else { NAME });
+    if survivors > 0 {
+        warn!(survivors, "processes of scripts that an earlier run of the agent left were killed");
+    }
     let dirty = Arc::new(AtomicBool::new(false));
-    watch::spawn(layout, node.clone(), dirty.clone()).map_err(|error| StartError::System("start the watcher", error))?;
+    if !twin {
+        let recovered = agents_host.packages.recover(NAME);
+        if !recovered.is_empty() {
+            warn!(agents = ?recovered, "agents whose installation was interrupted were put back");
+        }
+        watch::spawn(layout, node.clone(), dirty.clone()).map_err(|error| StartError::System("start the watcher", error))?;
+    }
+    model.agents = Some(agents_host);
     let inventory = Inventory::new(node, numbers.clone());
     let at = layout.clone();
     Ok(Facilities {

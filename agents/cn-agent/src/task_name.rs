@@ -181,8 +181,6 @@ impl TaskName {
     pub fn unavailable(self) -> String {
         match self {
             Self::RecoveryConfig => "Recovery Configuration error: encrypted pools are not available on Linux compute nodes".to_owned(),
-            Self::AgentInstall => "AgentInstall error: agents of Linux compute nodes are part of the platform image".to_owned(),
-            Self::AgentsUninstall => "AgentsUninstallTask error: agents of Linux compute nodes are part of the platform image".to_owned(),
             Self::MachineScreenshot => "vmadm.sysrq error: screenshots need an instance of brand kvm".to_owned(),
             _ => format!("{self} is not available on Linux compute nodes in this version"),
         }

@@ -2,8 +2,11 @@
 //!
 //! Each is a function from parameters to a result; what they share is the [`Model`] of the node. They know nothing of HTTP.
 
+mod agent_image;
+mod agents;
 mod command_execute;
-mod execution;
+pub mod control_group;
+pub(crate) mod execution;
 mod firewall;
 mod images;
 mod machine_change;
@@ -28,6 +31,7 @@ use triton_types::{ImageUuid, InstanceUuid, JsonMap};
 
 use crate::{Images, MachineError, Machines, Params, Registry, TaskContext, TaskError, TaskName};
 
+pub use agents::{AgentHost, Patience, Pending, Services};
 pub use execution::OUTPUT_LIMIT;
 
 /// Collects sysinfo, blocking; the error is for an operator.
@@ -56,6 +60,8 @@ pub struct Model {
     pub guard_poll: Duration,
     /// Rung when CNAPI is to be sent the list of agents again.
     pub refresh_agents: Arc<Notify>,
+    /// What installations of agents need; without it there are none.
+    pub agents: Option<AgentHost>,
     changes: Arc<Semaphore>,
     imports: Arc<std::sync::Mutex<BTreeMap<ImageUuid, Arc<tokio::sync::Mutex<()>>>>>,
 }
@@ -78,6 +84,7 @@ impl Model {
             firewaller,
             guard_poll: Duration::from_secs(1),
             refresh_agents: Arc::default(),
+            agents: None,
             changes: Arc::new(Semaphore::new(MOST_CHANGES)),
             imports: Arc::default(),
         }
@@ -168,6 +175,9 @@ pub fn registry(model: &Model) -> Registry {
         ServerOverprovisionRatio => server::server_overprovision_ratio,
         ServerUpdateNics => server::server_update_nics,
         RefreshAgents => server::refresh_agents,
+        AgentInstall => agents::agent_install,
+        AgentsUninstall => agents::agents_uninstall,
+        ShutdownCnAgentUpdate => agents::shutdown_cn_agent_update,
         MachineUpdate => machine_change::machine_update,
         MachineCreateSnapshot => machine_change::machine_create_snapshot,
         MachineRollbackSnapshot => machine_change::machine_rollback_snapshot,
@@ -189,6 +199,5 @@ pub fn registry(model: &Model) -> Registry {
     }
     registry.set(TaskName::Nop, plain::nop);
     registry.set(TaskName::Sleep, plain::sleep);
-    registry.set(TaskName::ShutdownCnAgentUpdate, server::shutdown_cn_agent_update);
     registry
 }

@@ -92,6 +92,14 @@ impl Cgroups {
         check(path).is_ok() && self.hierarchies.iter().any(|h| h.mount.join(path).is_dir())
     }
 
+    /// The group's directory in each hierarchy that has it: for callers that open its files beforehand.
+    pub fn directories(&self, path: &str) -> Vec<PathBuf> {
+        if check(path).is_err() {
+            return Vec::new();
+        }
+        self.hierarchies.iter().map(|h| h.mount.join(path)).filter(|directory| directory.is_dir()).collect()
+    }
+
     /// True if the group or one below it has processes. `cgroup.events` of the unified hierarchy says so, and a process that
     /// was moved out of it alone is found in the v1 hierarchies.
     pub fn populated(&self, path: &str) -> bool {

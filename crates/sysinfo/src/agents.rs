@@ -33,6 +33,10 @@ pub fn installed_agents(layout: &Layout) -> Vec<AgentEntry> {
     let mut list = Vec::new();
     for entry in fs::read_dir(agents.join("lib/node_modules")).into_iter().flatten().flatten() {
         let Ok(Some(package)) = read_json::<Package>(&entry.path().join("package.json")) else { continue };
+        // What an installation has set aside is not installed.
+        if entry.file_name() != package.name.as_str() {
+            continue;
+        }
         let line = |path: PathBuf| {
             let text = read_optional(&path).ok().flatten().and_then(|bytes| String::from_utf8(bytes).ok())?;
             Some(text.trim().to_owned()).filter(|text| text.len() == 36)
@@ -59,9 +63,11 @@ mod tests {
         let layout = Layout::new(root.path());
         assert!(installed_agents(&layout).is_empty());
         let modules = layout.at("/opt/smartdc/agents/lib/node_modules");
-        for name in ["vm-agent", "cn-agent", "broken"] {
+        for name in ["vm-agent", "cn-agent", "broken", "cn-agent.updating-to.0f1c9a3e-7a0d-4f9b-8a44-6f2f0c9b7d10"] {
             fs::create_dir_all(modules.join(name)).unwrap();
         }
+        let aside = modules.join("cn-agent.updating-to.0f1c9a3e-7a0d-4f9b-8a44-6f2f0c9b7d10/package.json");
+        fs::write(aside, r#"{"name":"cn-agent","version":"2.14.0"}"#).unwrap();
         fs::write(modules.join("cn-agent/package.json"), r#"{"name":"cn-agent","version":"2.15.0"}"#).unwrap();
         fs::write(modules.join("cn-agent/image_uuid"), "0f1c9a3e-7a0d-4f9b-8a44-6f2f0c9b7d10\n").unwrap();
         fs::write(modules.join("vm-agent/package.json"), r#"{"name":"vm-agent","version":"1.9.1","main":"x"}"#).unwrap();

@@ -23,6 +23,8 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+use super::control_group::ControlGroup;
+
 /// Most bytes that are kept of standard output, and of standard error; one more kills the script.
 pub const OUTPUT_LIMIT: usize = 5 << 20;
 /// How long the kernel may say that the script's file is still being written: another thread's child has it open until it execs.
@@ -95,17 +97,31 @@ impl ScriptFile {
     }
 }
 
-/// Kills the group of a process unless it is disarmed: a script does not outlive the task that it belongs to.
-struct Group(Option<Pid>);
+/// Kills the processes of a script unless it is released: a script does not outlive the task that it belongs to.
+struct Group {
+    leader: Option<Pid>,
+    control: Option<ControlGroup>,
+}
 
 impl Group {
-    fn of(child: &Child) -> Self {
-        Self(child.id().and_then(|pid| i32::try_from(pid).ok()).map(Pid::from_raw))
+    fn of(child: &Child, control: Option<ControlGroup>) -> Self {
+        Self { leader: child.id().and_then(|pid| i32::try_from(pid).ok()).map(Pid::from_raw), control }
     }
 
     fn kill(&mut self) {
-        if let Some(group) = self.0.take() {
-            let _ = killpg(group, Signal::SIGKILL);
+        if let Some(leader) = self.leader.take() {
+            let _ = killpg(leader, Signal::SIGKILL);
+        }
+        // Those that left the process group.
+        if let Some(control) = self.control.take() {
+            control.kill();
+        }
+    }
+
+    fn release(&mut self) {
+        self.leader = None;
+        if let Some(control) = self.control.take() {
+            control.release();
         }
     }
 }
@@ -165,8 +181,8 @@ impl Execution {
                     continue;
                 }
             };
-            match self.spawn(&file.0).await {
-                Ok(child) => return Ok(self.attend(child, file, cancelled).await),
+            match self.spawn(&file.0, None).await {
+                Ok((child, group)) => return Ok(self.attend(child, group, &file.0, cancelled).await),
                 // A file system without executable files.
                 Err(error) if error.kind() == io::ErrorKind::PermissionDenied => refusal = Some(Ok(not_started(&file.0, error))),
                 Err(error) => return Ok(not_started(&file.0, error)),
@@ -175,7 +191,15 @@ impl Execution {
         refusal.unwrap_or_else(|| Err(io::ErrorKind::NotFound.into()))
     }
 
-    async fn spawn(&self, path: &Path) -> io::Result<Child> {
+    /// Runs a program that is there already, in `directory`; [`Execution::script`] does not count.
+    pub(crate) async fn run_program(self, program: &Path, directory: &Path, cancelled: &CancellationToken) -> Ran {
+        match self.spawn(program, Some(directory)).await {
+            Ok((child, group)) => self.attend(child, group, program, cancelled).await,
+            Err(error) => not_started(program, error),
+        }
+    }
+
+    async fn spawn(&self, path: &Path, directory: Option<&Path>) -> io::Result<(Child, Group)> {
         let mut tries = 0;
         let mut shell = false;
         loop {
@@ -185,19 +209,23 @@ impl Execution {
             }
             command.args(&self.args).env_clear().envs(self.env.iter().cloned()).process_group(0);
             command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-            match command.spawn() {
+            if let Some(directory) = directory {
+                command.current_dir(directory);
+            }
+            let control = ControlGroup::join(&mut command);
+            match command.spawn().map(|child| (Group::of(&child, control), child)) {
+                Ok((group, child)) => return Ok((child, group)),
                 Err(error) if error.raw_os_error() == Some(Errno::ENOEXEC as i32) && !shell => shell = true,
                 Err(error) if error.raw_os_error() == Some(Errno::ETXTBSY as i32) && tries < BUSY_TRIES => {
                     tries += 1;
                     tokio::time::sleep(BUSY_PAUSE).await;
                 }
-                other => return other,
+                Err(error) => return Err(error),
             }
         }
     }
 
-    async fn attend(&self, mut child: Child, file: ScriptFile, cancelled: &CancellationToken) -> Ran {
-        let mut group = Group::of(&child);
+    async fn attend(&self, mut child: Child, mut group: Group, path: &Path, cancelled: &CancellationToken) -> Ran {
         let mut stdout = Stream::read(child.stdout.take());
         let mut stderr = Stream::read(child.stderr.take());
         let over = async {
@@ -228,7 +256,7 @@ impl Execution {
         };
         if matches!(ended, Ended::Exited(_)) {
             // What the script left in the background stays, as upstream.
-            group.0 = None;
+            group.release();
         } else {
             group.kill();
             let _ = child.wait().await;
@@ -240,7 +268,7 @@ impl Execution {
                 let _ = tokio::time::timeout(AFTER_KILL, rest).await;
             }
         }
-        Ran { path: file.0.clone(), ended, stdout: stdout.take(), stderr: stderr.take() }
+        Ran { path: path.to_owned(), ended, stdout: stdout.take(), stderr: stderr.take() }
     }
 }
 

@@ -65,11 +65,6 @@ pub(super) async fn refresh_agents(model: Model, _context: TaskContext) -> Resul
     Ok(json!({}))
 }
 
-/// Ends the twin of this agent that updates it. On Linux there is none: agents are part of the platform image.
-pub(super) async fn shutdown_cn_agent_update(_context: TaskContext) -> Result<Value, TaskError> {
-    Ok(json!({}))
-}
-
 /// Gives NIC tags to NICs: those of the request, and no other NIC's, are as the request says afterwards (section 3.10).
 pub(super) async fn server_update_nics(model: Model, context: TaskContext) -> Result<Value, TaskError> {
     let wanted = wanted(context.params.get("nics"))?;

@@ -103,6 +103,7 @@ impl Builder {
             intervals: self.intervals,
             grace: self.grace,
             task_log: TaskLog::start(&layout.at("/var/log/cn-agent/logs"), "cn-under-test").unwrap(),
+            twin: false,
         };
         let facilities = Facilities {
             model,
