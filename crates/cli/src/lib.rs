@@ -1,6 +1,7 @@
-//! The operators' tools: vmadm, imgadm, nictagadm, sysinfo; and triton-netconf, which boots use.
+//! The operators' tools: vmadm, imgadm, nictagadm, sysinfo, cn-setup; and triton-netconf, which boots use.
 
 pub mod imgadm;
 pub mod netconf;
 pub mod nictagadm;
+pub mod setup;
 pub mod vmadm;
