@@ -11,15 +11,15 @@ use serde_json::{Value, json};
 const MAC: &str = "90:b8:d0:00:00:01";
 const DIGITS: &str = "90b8d0000001";
 
-fn call(standin: &Standin, method: &str, path: &str, body: Option<Value>) -> Answer {
-    ask(standin.napi_url(), method, path, body.as_ref())
+fn call(standin: &Standin, method: &str, path: &str, body: Option<&Value>) -> Answer {
+    ask(standin.napi_url(), method, path, body)
 }
 
 fn network(standin: &Standin) -> Value {
-    assert_eq!(call(standin, "POST", "/nic_tags", Some(json!({"name": "external"}))).status, 200);
+    assert_eq!(call(standin, "POST", "/nic_tags", Some(&json!({"name": "external"}))).status, 200);
     let body = json!({"name": "ext", "nic_tag": "external", "vlan_id": 0, "subnet": "10.0.0.0/24", "provision_start_ip": "10.0.0.5",
         "provision_end_ip": "10.0.0.9", "gateway": "10.0.0.1", "resolvers": ["8.8.8.8"]});
-    let answer = call(standin, "POST", "/networks", Some(body));
+    let answer = call(standin, "POST", "/networks", Some(&body));
     assert_eq!(answer.status, 200);
     answer.json()
 }
@@ -41,7 +41,7 @@ fn a_nic_is_shown_with_what_its_network_says() {
     let here = start();
     let net = network(&here.standin);
     let answer =
-        call(&here.standin, "POST", "/nics", Some(nic(&json!({"ip": "10.0.0.5", "nic_tag": "external", "vlan_id": 0, "mtu": 1400}))));
+        call(&here.standin, "POST", "/nics", Some(&nic(&json!({"ip": "10.0.0.5", "nic_tag": "external", "vlan_id": 0, "mtu": 1400}))));
     let shown = answer.json();
     assert_eq!((answer.status, &shown["network_uuid"], &shown["mtu"]), (200, &net["uuid"], &json!(1500)));
     assert_eq!((&shown["gateway"], &shown["netmask"], &shown["vlan_id"]), (&json!("10.0.0.1"), &json!("255.255.255.0"), &json!(0)));
@@ -58,7 +58,7 @@ fn what_is_missing_wrong_or_used_is_named_field_by_field() {
     network(&here.standin);
     let missing = |field: &str| (field.to_owned(), "MissingParameter".to_owned());
     let invalid = |field: &str| (field.to_owned(), "InvalidParameter".to_owned());
-    let post = |body: Value| call(&here.standin, "POST", "/nics", Some(body));
+    let post = |body: Value| call(&here.standin, "POST", "/nics", Some(&body));
     assert_eq!(errors(&post(json!({}))), ["belongs_to_uuid", "belongs_to_type", "owner_uuid"].map(missing));
     assert_eq!(errors(&post(nic(&json!({"ip": "10.0.0.5"})))), ["nic_tag", "vlan_id"].map(missing));
     for (field, value) in
@@ -78,9 +78,9 @@ fn what_is_missing_wrong_or_used_is_named_field_by_field() {
 #[test]
 fn a_deletion_needs_the_version_that_is_there() {
     let here = start();
-    let first = call(&here.standin, "POST", "/nics", Some(nic(&json!({}))));
+    let first = call(&here.standin, "POST", "/nics", Some(&nic(&json!({}))));
     let path = format!("/nics/{DIGITS}");
-    let second = call(&here.standin, "PUT", &path, Some(json!({"state": "running"})));
+    let second = call(&here.standin, "PUT", &path, Some(&json!({"state": "running"})));
     assert_ne!(first.header("etag"), second.header("etag"));
     let delete = |tag: &str| ask_with(here.standin.napi_url(), "DELETE", &path, &[("if-match", tag)], b"").unwrap();
     let refused = delete(first.header("etag"));
@@ -94,7 +94,7 @@ fn one_nic_of_an_owner_is_primary_and_lists_are_filtered_and_paged() {
     let here = start();
     for n in 1..=3 {
         let body = json!({"mac": format!("90:b8:d0:00:00:0{n}"), "primary": true, "cn_uuid": SERVER});
-        assert_eq!(call(&here.standin, "POST", "/nics", Some(nic(&body))).status, 200);
+        assert_eq!(call(&here.standin, "POST", "/nics", Some(&nic(&body))).status, 200);
     }
     let list = |query: &str| call(&here.standin, "GET", &format!("/nics?{query}"), None).json().as_array().unwrap().clone();
     let all = list(&format!("belongs_to_type=zone&cn_uuid={SERVER}"));
