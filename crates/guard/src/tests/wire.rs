@@ -74,7 +74,7 @@ impl Net {
         for kind in ["iptables", "ip6tables", "arptables"] {
             let _ = Command::new("sysctl").args(["-q", "-w", &format!("net.bridge.bridge-nf-call-{kind}=0")]).output().unwrap();
         }
-        Self { guard: Guard::open(&Layout::new(root.path())).unwrap(), root: root, probes: 0 }
+        Self { guard: Guard::open(&Layout::new(root.path())).unwrap(), root, probes: 0 }
     }
 
     /// A port without a guard: an uplink, or a guest that nobody protected, by its name.
