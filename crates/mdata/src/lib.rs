@@ -4,7 +4,7 @@
 //! a few times its input. Called by the metadata service and by the guest's tools; owns nothing.
 //!
 //! * [`parse`]: from a line to a [`Request`]; [`Answer`]: from a verdict to bytes, in either version of the protocol.
-//! * [`get`], [`keys`], [`target`]: what a VM object says to a key.
+//! * [`get`], [`keys()`], [`target`]: what a VM object says to a key.
 //! * [`client`]: the other side.
 
 mod answer;
