@@ -20,10 +20,11 @@ use crate::{
 };
 
 /// Programs of the image and the packages that build them.
-pub const PROGRAMS: [(&str, &[&str]); 5] = [
+pub const PROGRAMS: [(&str, &[&str]); 6] = [
     ("triton-cli", &["vmadm", "imgadm", "sysinfo", "nictagadm", "cn-setup", "triton-netconf"]),
     ("cn-agent", &["cn-agent"]),
     ("vm-agent", &["vm-agent"]),
+    ("net-agent", &["net-agent"]),
     ("metadata-agent", &["metadata-agent"]),
     ("instance-monitor", &["instance-monitor"]),
 ];
