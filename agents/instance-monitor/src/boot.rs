@@ -14,6 +14,7 @@ use nix::{
     unistd::{dup2_stderr, dup2_stdin, dup2_stdout},
 };
 use serde::{Deserialize, Serialize};
+use triton_instance::Command;
 use triton_lxc::{LibLxc, LxcError};
 
 use crate::ffi;
@@ -37,11 +38,7 @@ pub fn boot(config: &Path, name: &str, result_fd: i32) -> ExitCode {
         Err(_) => return ExitCode::FAILURE,
     };
     ffi::trim_heap();
-    let result = start(config, name).unwrap_or_else(|error| BootResult {
-        started: false,
-        error_num: 1,
-        error: Some(triton_instance::chain(&error)),
-    });
+    let result = start(config, name).unwrap_or_else(|error| BootResult { started: false, error_num: 1, error: Some(error) });
     let written = serde_json::to_string(&result).map(|line| result_file.write_all(format!("{line}\n").as_bytes()));
     if matches!(written, Ok(Ok(()))) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
@@ -58,11 +55,21 @@ fn prepare(result_fd: i32) -> io::Result<std::fs::File> {
     Ok(result)
 }
 
-fn start(config: &Path, name: &str) -> Result<BootResult, LxcError> {
-    let library = LibLxc::load()?;
-    let mut container = library.open(name, &lxcpath(config))?;
-    container.load_config(config)?;
-    let started = container.start_foreground();
+fn start(config: &Path, name: &str) -> Result<BootResult, String> {
+    let text = |error: LxcError| triton_instance::chain(&error);
+    let command = Command::beside(config).map_err(|error| triton_instance::chain(&error))?;
+    let library = LibLxc::load().map_err(text)?;
+    let mut container = library.open(name, &lxcpath(config)).map_err(text)?;
+    container.load_config(config).map_err(text)?;
+    let started = match command {
+        None => container.start_foreground(),
+        Some(Command { argv, environment }) => {
+            for (name, value) in &environment {
+                container.set_variable(name, value).map_err(text)?;
+            }
+            container.start_foreground_with(&argv).map_err(text)?
+        }
+    };
     Ok(BootResult { started: started.ok, error_num: started.error_num, error: None })
 }
 

@@ -49,6 +49,8 @@ pub(crate) enum Content {
     Tar,
     Squashfs,
     ZfsStream,
+    /// A tar archive without entries: zeros, or nothing.
+    Empty,
     Unknown,
 }
 
@@ -63,6 +65,9 @@ pub(crate) fn recognise(head: &[u8]) -> Content {
         && (u64::from_le_bytes(magic) == ZFS || u64::from_be_bytes(magic) == ZFS)
     {
         return Content::ZfsStream;
+    }
+    if head.iter().all(|byte| *byte == 0) && matches!(head.len(), 0 | 512) {
+        return Content::Empty;
     }
     if head.len() >= 512 {
         let header = tar::Header::from_byte_slice(&head[..512]);
@@ -160,7 +165,8 @@ mod tests {
         assert_eq!(recognise(&stream), Content::ZfsStream);
         stream[8..16].copy_from_slice(&0x2_F5BA_CBAC_u64.to_be_bytes());
         assert_eq!(recognise(&stream), Content::ZfsStream);
-        assert_eq!(recognise(&[0; 512]), Content::Unknown);
-        assert_eq!(recognise(b""), Content::Unknown);
+        assert_eq!(recognise(&[0; 512]), Content::Empty);
+        assert_eq!(recognise(b""), Content::Empty);
+        assert_eq!(recognise(b"text"), Content::Unknown);
     }
 }

@@ -262,6 +262,6 @@ fn feed(file: &mut File, hash: &mut Sha1, go_on: &mut dyn FnMut(u64) -> bool) ->
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

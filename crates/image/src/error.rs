@@ -6,7 +6,7 @@ use triton_headnode::HttpError;
 use triton_storage::StorageError;
 use triton_types::{ImageUuid, ManifestProblem};
 
-use crate::{DownloadFailure, InstallFailure};
+use crate::{DownloadFailure, InstallFailure, OciError};
 
 /// A source that could not be asked.
 #[derive(Debug)]
@@ -132,6 +132,9 @@ pub enum ImageError {
     /// It was asked to stop.
     #[error("the work on image {0} was cancelled")]
     Cancelled(ImageUuid),
+    /// An OCI layout cannot be imported.
+    #[error(transparent)]
+    Oci(#[from] OciError),
     /// Datasets could not be used.
     #[error("storage failed")]
     Storage(#[from] StorageError),
@@ -159,6 +162,7 @@ impl ImageError {
             Self::MaxPlatform { .. } => "MaxPlatform",
             Self::Download { .. } => "DownloadError",
             Self::Install { source, .. } => source.code(),
+            Self::Oci(error) => error.code(),
             Self::OriginNotInstalled { .. } => "OriginNotInstalled",
             Self::OriginDepth { .. } => "MaxOriginDepth",
             Self::AlreadyExists(_) => "ImageUuidAlreadyExists",

@@ -1,6 +1,9 @@
 //! Turning files into an installed image.
 
 mod content;
+mod uncompressed;
+
+pub(crate) use uncompressed::KEY as UNCOMPRESSED_DIGEST;
 
 use std::{
     path::{Path, PathBuf},
@@ -40,6 +43,14 @@ pub enum InstallFailure {
         /// Why.
         source: std::io::Error,
     },
+    /// The content is another one than the image's configuration names.
+    #[error("the unpacked content has digest {found}, the image names {expected}")]
+    Content {
+        /// What the image names.
+        expected: String,
+        /// What was found.
+        found: String,
+    },
     /// The content is not of a kind that can be installed here.
     #[error("{0}")]
     Unsupported(String),
@@ -50,6 +61,7 @@ impl InstallFailure {
         match self {
             Self::Storage(StorageError::UnexpectedNumberOfSnapshots { .. }) => "UnexpectedNumberOfSnapshots",
             Self::Unsupported(_) | Self::Storage(StorageError::Unsupported { .. }) => "NotSupported",
+            Self::Content { .. } => "ChecksumError",
             _ => "InternalError",
         }
     }
@@ -60,7 +72,7 @@ impl InstallFailure {
             Self::Storage(error) => error.is_no_space(),
             Self::Unpack(error) => error.is_no_space(),
             Self::Squashfs(error) => error.is_no_space(),
-            Self::Read { .. } | Self::Unsupported(_) => false,
+            Self::Read { .. } | Self::Unsupported(_) | Self::Content { .. } => false,
         }
     }
 
@@ -76,7 +88,7 @@ impl InstallFailure {
 /// Refuses manifests that can never be installed here, before anything is downloaded.
 pub(crate) fn check_installable(manifest: &ImageManifest) -> Result<(), ImageError> {
     if manifest.kind == ImageType::Docker {
-        return Err(ImageError::manifest("type", "docker images cannot be installed on this node"));
+        return Err(ImageError::manifest("type", "docker images come to this node by 'imgadm import-oci' only"));
     }
     if manifest.files.is_empty() {
         return Err(ImageError::manifest("files", "the image has no file"));

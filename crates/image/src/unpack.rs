@@ -10,6 +10,7 @@ mod entry;
 mod names;
 mod reader;
 mod target;
+mod whiteout;
 
 use std::{
     fmt,
@@ -20,8 +21,9 @@ use std::{
 use crate::CancelToken;
 use bounded::Bounded;
 use names::Mapping;
-use reader::Reader;
+use reader::{Entry, Reader};
 use target::Target;
+pub(crate) use whiteout::{apply as remove_whiteouts, scan as scan_whiteouts};
 
 /// How much an archive may hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +32,25 @@ pub(crate) struct Bounds {
     pub(crate) bytes: u64,
     /// Entries.
     pub(crate) entries: u64,
+}
+
+/// What an archive is to the directory that it is unpacked into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Style {
+    /// All of what is below this directory of the archive, and nothing else; the whole archive when it is empty.
+    Whole(&'static str),
+    /// The difference to what the directory holds (an OCI layer): it replaces whole trees, its whiteouts have been applied before,
+    /// and devices are no part of it.
+    Layer,
+}
+
+impl Style {
+    fn prefix(self) -> &'static str {
+        match self {
+            Self::Whole(prefix) => prefix,
+            Self::Layer => "",
+        }
+    }
 }
 
 /// What was unpacked.
@@ -109,28 +130,47 @@ impl UnpackError {
     }
 }
 
-/// Unpacks what is below `prefix` in the archive (all of it when empty) into the directory `root`.
+/// Unpacks an archive into the directory `root`.
 ///
 /// # Errors
 /// At the first entry that cannot be unpacked as it is; the caller removes what was unpacked.
-pub(crate) fn unpack(
-    reader: impl Read,
-    root: &Path,
-    prefix: &'static str,
+pub(crate) fn unpack(reader: impl Read, root: &Path, style: Style, bounds: Bounds, cancel: &CancelToken) -> Result<Summary, UnpackError> {
+    let mut target = Target::open(root, style).map_err(whole)?;
+    let mapping = Mapping::new(style.prefix());
+    let mut summary = Summary::default();
+    let mut found = false;
+    each_entry(reader, bounds, cancel, |entry, archive| {
+        summary.entries += 1;
+        found |= entry::unpack(entry, archive, &mapping, &mut target, &mut summary, bounds)?;
+        Ok(())
+    })?;
+    target.finish().map_err(whole)?;
+    // A layer may change nothing at all.
+    match found || style == Style::Layer {
+        true => Ok(summary),
+        false => Err(whole(UnpackFailure::NoRoot(style.prefix()))),
+    }
+}
+
+fn whole(failure: UnpackFailure) -> UnpackError {
+    UnpackError { entry: String::new(), failure }
+}
+
+/// Gives every entry of an archive to `take`, and reads the archive to its very end.
+fn each_entry<R: Read>(
+    reader: R,
     bounds: Bounds,
     cancel: &CancelToken,
-) -> Result<Summary, UnpackError> {
-    let whole = |failure| UnpackError { entry: String::new(), failure };
-    let mut target = Target::open(root).map_err(whole)?;
+    mut take: impl FnMut(&Entry, &mut Reader<Bounded<R>>) -> Result<(), UnpackFailure>,
+) -> Result<(), UnpackError> {
     let mut archive = Reader::new(Bounded::new(reader, bounds.bytes));
-    let mapping = Mapping::new(prefix);
-    let mut summary = Summary::default();
+    let too_large = || UnpackFailure::TooLarge { bytes: bounds.bytes, entries: bounds.entries };
     let damaged = |error: io::Error| match error.get_ref() {
         Some(inner) if inner.is::<crate::decompress::Cancelled>() => UnpackFailure::Cancelled,
-        Some(inner) if inner.is::<bounded::Exhausted>() => UnpackFailure::TooLarge { bytes: bounds.bytes, entries: bounds.entries },
+        Some(inner) if inner.is::<bounded::Exhausted>() => too_large(),
         _ => UnpackFailure::Archive(error),
     };
-    let mut found = false;
+    let mut count = 0;
     while let Some(entry) = archive.next().map_err(|error| whole(damaged(error)))? {
         if cancel.is_cancelled() {
             return Err(whole(UnpackFailure::Cancelled));
@@ -142,19 +182,15 @@ pub(crate) fn unpack(
                 other => other,
             },
         };
-        summary.entries += 1;
-        if summary.entries > bounds.entries {
-            return Err(fail(UnpackFailure::TooLarge { bytes: bounds.bytes, entries: bounds.entries }));
+        count += 1;
+        if count > bounds.entries {
+            return Err(fail(too_large()));
         }
-        found |= entry::unpack(&entry, &mut archive, &mapping, &mut target, &mut summary, bounds).map_err(fail)?;
+        take(&entry, &mut archive).map_err(fail)?;
     }
     // To the end of the compressed file: its own checksum is there.
     io::copy(&mut archive.into_inner(), &mut io::sink()).map_err(|error| whole(damaged(error)))?;
-    target.finish().map_err(whole)?;
-    match found {
-        true => Ok(summary),
-        false => Err(whole(UnpackFailure::NoRoot(prefix))),
-    }
+    Ok(())
 }
 
 /// Unpacks a whole archive into the existing, private directory `target`, with the care that images need. How much it may
@@ -164,7 +200,7 @@ pub(crate) fn unpack(
 /// At the first entry that cannot be unpacked as it is; the caller removes what was unpacked.
 pub fn unpack_tree(reader: impl Read, target: &Path, cancel: &CancelToken) -> Result<(), UnpackError> {
     let bounds = Bounds { bytes: u64::MAX / 4, entries: u64::MAX };
-    unpack(reader, target, "", bounds, cancel).map(drop)
+    unpack(reader, target, Style::Whole(""), bounds, cancel).map(drop)
 }
 
 #[cfg(test)]

@@ -6,21 +6,23 @@ use std::{
     fs,
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::Stdio,
 };
 
+use serde::{Deserialize, Serialize};
 use triton_cgroup::{CgroupLayout, Cgroups};
-use triton_files::{FileError, Identity, Layout, write_json_volatile, write_volatile};
+use triton_files::{FileError, Identity, Layout, SafeRoot, read_json, remove_if_present, write_json_volatile, write_volatile};
 use triton_nictag::NicTags;
-use triton_types::{InstanceUuid, VmConfig};
+use triton_types::{InstanceUuid, MachineFile, VmConfig};
 
 use crate::{
     InstanceError, Machines,
+    docker::Process,
     instances::cgroup_path,
     launch::monitor_program,
     network::{self, NetworkError},
     seed,
-    spec::{self, Host},
+    spec::{self, Host, Running},
     zonecontrol,
 };
 
@@ -31,6 +33,8 @@ pub struct BootFiles {
     pub config: PathBuf,
     /// The network plan.
     pub network: PathBuf,
+    /// The [`Command`] of a guest that has a process instead of an init; else there is no such file.
+    pub command: PathBuf,
     /// liblxc's log of this boot.
     pub log: PathBuf,
     /// `/<pool>/<uuid>` below the node's root.
@@ -51,11 +55,46 @@ impl BootFiles {
         Ok(Self {
             config: runtime.join("lxc.conf"),
             network: runtime.join("network.json"),
+            command: command_path(&runtime.join("lxc.conf")),
             log: runtime.join("lxc.log"),
             zonepath: Machines::new(layout).zonepath(&file),
             cgroup: cgroup_path(layout, &identity, uuid),
         })
     }
+}
+
+/// What the boot child gives to liblxc beside the config.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Command {
+    /// Program and arguments.
+    pub argv: Vec<String>,
+    /// Variables.
+    pub environment: Vec<(String, String)>,
+}
+
+impl Command {
+    /// The command beside a container's config, if it has one.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn beside(config: &Path) -> Result<Option<Self>, FileError> {
+        read_json(&command_path(config))
+    }
+}
+
+fn command_path(config: &Path) -> PathBuf {
+    config.with_file_name("command.json")
+}
+
+/// Describes the process of a guest that has no init, for the config and for the boot child.
+fn process(file: &MachineFile, files: &BootFiles) -> Result<Option<(Command, Running)>, InstanceError> {
+    let uuid = file.config.uuid;
+    let Some(process) = Process::of(&file.config).map_err(InstanceError::step("describe the process of", uuid))? else { return Ok(None) };
+    // Read only, so whose the files are does not matter.
+    let root = SafeRoot::open(&files.zonepath.join("root"), (0, 0)).map_err(InstanceError::step("open the root of", uuid))?;
+    let user = process.ids(&root).map_err(InstanceError::step("find the user of the process of", uuid))?;
+    let running = Running { user, directory: process.directory };
+    Ok(Some((Command { argv: process.argv, environment: process.environment }, running)))
 }
 
 /// Renders the files for the next boot. A config that differs from the last one replaces it only after the real liblxc
@@ -80,7 +119,8 @@ pub fn prepare(layout: &Layout, uuid: InstanceUuid) -> Result<BootFiles, Instanc
     let plan = plan_network(layout, uuid, &file.config)?;
     let legacy = Cgroups::probe().is_ok_and(|cgroups| cgroups.layout() == CgroupLayout::Hybrid);
     let host = Host::look(layout, &monitor_program(), legacy);
-    let spec = spec::container(&file, &files, &host).map_err(InstanceError::step("describe the container of", uuid))?;
+    let (command, running) = process(&file, &files)?.unzip();
+    let spec = spec::container(&file, &files, &host, running.as_ref()).map_err(InstanceError::step("describe the container of", uuid))?;
     let text = triton_lxc::render(&spec).map_err(InstanceError::step("render the config of", uuid))?;
     if fs::read(&files.config).ok().as_deref() != Some(text.as_bytes()) {
         let candidate = runtime.join("lxc.conf.candidate");
@@ -92,6 +132,10 @@ pub fn prepare(layout: &Layout, uuid: InstanceUuid) -> Result<BootFiles, Instanc
         fs::rename(&candidate, &files.config).map_err(|e| FileError::new("replace", &files.config, e))?;
     }
     write_json_volatile(&files.network, &plan, 0o600)?;
+    match command {
+        Some(command) => write_json_volatile(&files.command, &command, 0o600)?,
+        None => remove_if_present(&files.command)?,
+    }
     Ok(files)
 }
 
@@ -102,7 +146,7 @@ fn make_directory(path: &Path) -> Result<(), FileError> {
 /// Lets the real liblxc load a config, in a process of its own.
 fn check(config: &Path) -> Result<(), String> {
     let monitor = monitor_program();
-    let output = Command::new(&monitor)
+    let output = std::process::Command::new(&monitor)
         .arg("check")
         .arg(config)
         .stdin(Stdio::null())

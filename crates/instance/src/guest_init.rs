@@ -35,10 +35,10 @@ fn signals(exe: &str, request: Request) -> Vec<i32> {
     }
 }
 
-/// Asks until init has ended; false at the deadline.
+/// Asks until init has ended; false at the deadline. `signal` is the only one that is sent, if it is given.
 ///
 /// A signal without a handler is dropped by the kernel, because init is process 1 of its namespace: repeating does no harm.
-pub fn ask(pid: i32, init: &PidFd, request: Request, deadline: Instant) -> bool {
+pub fn ask(pid: i32, init: &PidFd, request: Request, signal: Option<i32>, deadline: Instant) -> bool {
     let mut pause = REPEAT.0;
     loop {
         let now = Instant::now();
@@ -47,7 +47,7 @@ pub fn ask(pid: i32, init: &PidFd, request: Request, deadline: Instant) -> bool 
         }
         // A guest can name its init as it likes: that only decides which signal its own init gets.
         let exe = fs::read_link(format!("/proc/{pid}/exe")).map(|path| path.to_string_lossy().into_owned()).unwrap_or_default();
-        let candidates = signals(&exe, request);
+        let candidates = signal.map_or_else(|| signals(&exe, request), |signal| vec![signal]);
         // Inits that wait for signals instead of handling them (busybox) show nothing: the first candidate is theirs.
         let signal = candidates.iter().find(|signal| takes_signal(pid, **signal)).or(candidates.first());
         if let Some(signal) = signal {
@@ -87,7 +87,7 @@ mod tests {
         child.stdout.take().unwrap().read_exact(&mut line).unwrap();
         let process = reference(child.id() as i32).unwrap();
         let fd = PidFd::open(process).unwrap();
-        assert!(!ask(process.pid, &fd, Request::Halt, Instant::now() + Duration::from_millis(120)));
+        assert!(!ask(process.pid, &fd, Request::Halt, None, Instant::now() + Duration::from_millis(120)));
         assert!(triton_process::is_alive(process));
         child.kill().unwrap();
         child.wait().unwrap();

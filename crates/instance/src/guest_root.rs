@@ -9,7 +9,7 @@ use triton_files::{FileError, SafeRoot};
 use triton_storage::CloneOptions;
 use triton_types::{IdRange, InstanceUuid, MachineFile, Ownership, VmConfig};
 
-use crate::{InstanceError, Instances, guest_files, seed};
+use crate::{InstanceError, Instances, Process, docker, guest_files, seed};
 
 impl Instances {
     /// Gives a new root, which has the image's ids, to the instance's id range. Notes how in `file`. May be repeated.
@@ -52,6 +52,14 @@ impl Instances {
     pub(crate) fn fill_root(&self, file: &MachineFile) -> Result<(), InstanceError> {
         let uuid = file.config.uuid;
         let root = self.safe_root(file)?;
+        if let Ok(Some(process)) = Process::of(&file.config) {
+            for directory in docker::DIRECTORIES.iter().copied().chain([process.directory.as_str()]).filter(|path| *path != "/") {
+                // What the image has in its place, a link perhaps, is the image's matter: the start says what it cannot use.
+                if let Err(error) = root.create_directory(directory) {
+                    tracing::debug!(vm_uuid = %uuid, error = %crate::chain(&error), "a directory for the process was not made");
+                }
+            }
+        }
         guest_files::write(&root, &file.config).map_err(InstanceError::step("write the guest's files of", uuid))?;
         self.refresh_seed(file)
     }

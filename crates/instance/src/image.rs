@@ -22,6 +22,9 @@ pub enum CreateImageError {
         /// Its state.
         state: String,
     },
+    /// What is made has an init; the process of a Docker image would be lost.
+    #[error("VM {0} runs a process of an image of type docker: build its image where that was built")]
+    Docker(InstanceUuid),
     /// The image's own part failed.
     #[error(transparent)]
     Image(#[from] ImageError),
@@ -33,6 +36,7 @@ impl CreateImageError {
         match self {
             Self::NotFound(_) => "VmNotFound",
             Self::NotStopped { .. } => "VmNotStopped",
+            Self::Docker(_) => "NotSupported",
             Self::Instance(error) => error.code().unwrap_or("InternalError"),
             Self::Image(error) => error.code(),
         }
@@ -63,6 +67,9 @@ impl Instances {
             return Err(CreateImageError::NotStopped { uuid, state: self.load(uuid)?.state.to_string() });
         }
         let config = &machine.file.config;
+        if config.docker {
+            return Err(CreateImageError::Docker(uuid));
+        }
         let storage = machine.file.storage.filter(|storage| storage.ownership == Some(Ownership::Shifted));
         let source = CreateSource {
             instance: uuid,

@@ -11,6 +11,7 @@ mod boot;
 mod changes;
 mod create;
 mod delete;
+mod docker;
 mod error;
 mod events;
 pub mod guard;
@@ -45,8 +46,9 @@ mod world;
 pub mod zonecontrol;
 
 pub use all::{AllReport, Progress};
-pub use boot::{BootFiles, prepare};
+pub use boot::{BootFiles, Command, prepare};
 pub use changes::{Changes, News, watch};
+pub use docker::{Process, ProcessError};
 pub use error::{InstanceError, chain_text as chain};
 pub use events::{Event, EventKind, Events};
 pub use image::CreateImageError;

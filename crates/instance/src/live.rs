@@ -93,7 +93,7 @@ impl Instances {
         let uuid: InstanceUuid = file.config.uuid;
         let files = BootFiles::of(&self.layout, uuid)?;
         let host = Host::look(&self.layout, &monitor_program(), legacy);
-        let spec = spec::container(file, &files, &host).map_err(InstanceError::step("describe the container of", uuid))?;
+        let spec = spec::container(file, &files, &host, None).map_err(InstanceError::step("describe the container of", uuid))?;
         let text = triton_lxc::render(&spec).map_err(InstanceError::step("render the config of", uuid))?;
         Ok(limits_in(&text, legacy))
     }

@@ -50,7 +50,14 @@ impl Instances {
             let state = self.state_word(&machine);
             return Err(InstanceError::WrongState(format!("Cannot reprovision vm in state \"{state}\".")));
         }
-        if !matches!(NodeWorld::new(self).image(&image), ImageStatus::Installed(ImageType::LxDataset | ImageType::Lxd)) {
+        let world = NodeWorld::new(self);
+        let fits = match (machine.file.config.docker, world.image(&image)) {
+            (false, ImageStatus::Installed(ImageType::LxDataset | ImageType::Lxd)) => true,
+            // One with an init does not become one without, nor the other way round.
+            (true, ImageStatus::Installed(ImageType::Docker)) => world.image_process(&image).is_some(),
+            _ => false,
+        };
+        if !fits {
             return Err(invalid());
         }
         if self.storage.indestructible(uuid).unwrap_or(machine.file.config.indestructible_zoneroot) {
@@ -78,6 +85,13 @@ impl Instances {
         steps::reached("reprovision.replaced");
         let mut new = old.clone();
         new.config.image_uuid = Some(plan.image_uuid);
+        if new.config.docker {
+            let world = NodeWorld::new(self);
+            let before = old.config.image_uuid.and_then(|image| world.image_process(&image)).unwrap_or_default();
+            // The image cannot go while it is an instance's; without its manifest the instance keeps the process that it had.
+            let after = world.image_process(&plan.image_uuid).unwrap_or_else(|| before.clone());
+            triton_vmspec::docker::renew(&mut new.config, &before, &after);
+        }
         self.own_root(&mut new)?;
         steps::reached("reprovision.owned");
         self.fill_root(&new)?;

@@ -20,6 +20,8 @@ use crate::{
 const START_PATIENCE: Duration = Duration::from_secs(60);
 /// How long a graceful stop waits before it kills (instances.md section 5.4).
 pub const STOP_PATIENCE: Duration = Duration::from_secs(60);
+/// The same for a process that is no init, such as an application of a Docker image.
+const PROCESS_PATIENCE: Duration = Duration::from_secs(10);
 /// How long a graceful reboot may take until the guest runs again.
 const REBOOT_PATIENCE: Duration = Duration::from_secs(180);
 /// How long the monitor may take to clear up after init has ended.
@@ -113,8 +115,9 @@ impl Instances {
             self.runs.update(uuid, |run| run.phase = RunPhase::Stopping).map_err(InstanceError::step("begin to stop", uuid))?;
             steps::reached("stop.begun");
             let ended = PidFd::open(init).is_none_or(|fd| {
-                let deadline = Instant::now() + options.timeout.unwrap_or(STOP_PATIENCE);
-                !options.force && guest_init::ask(init.pid, &fd, Request::Halt, deadline)
+                let (patience, signal) = self.manner(uuid);
+                let deadline = Instant::now() + options.timeout.unwrap_or(patience);
+                !options.force && guest_init::ask(init.pid, &fd, Request::Halt, signal, deadline)
             });
             if !ended {
                 self.cgroups.kill(&format!("{}/payload", self.cgroup(uuid))).map_err(InstanceError::step("kill", uuid))?;
@@ -130,6 +133,12 @@ impl Instances {
         self.await_supervisor(uuid);
         self.clear(uuid);
         Ok(())
+    }
+
+    /// How long a guest may take to stop, and the signal that asks it if it has no init of a known kind (instances.md section 5.4).
+    fn manner(&self, uuid: InstanceUuid) -> (Duration, Option<i32>) {
+        let process = self.machines.read(uuid).ok().and_then(|machine| crate::Process::of(&machine.file.config).ok().flatten());
+        process.map_or((STOP_PATIENCE, None), |process| (PROCESS_PATIENCE, Some(process.stop_signal)))
     }
 
     /// Waits for a start that is under way although the caller holds the lock: its starter was killed, or the guest reboots.
@@ -213,13 +222,14 @@ impl Instances {
             InstanceError::NicTags(text) => InstanceError::NicTags(format!("Cannot reboot vm: {text}")),
             other => other,
         })?;
-        if force {
-            self.halt(uuid, StopOptions { force: true, timeout: None })?;
+        // A process that is no init knows nothing of reboots.
+        if force || machine.file.config.docker {
+            self.halt(uuid, StopOptions { force, timeout: None })?;
             return self.boot(&machine);
         }
         let deadline = Instant::now() + REBOOT_PATIENCE;
         if let Some(fd) = PidFd::open(init)
-            && !guest_init::ask(init.pid, &fd, Request::Reboot, deadline)
+            && !guest_init::ask(init.pid, &fd, Request::Reboot, None, deadline)
         {
             return Err(InstanceError::Timeout("timed out waiting for zone to reboot".to_owned()));
         }

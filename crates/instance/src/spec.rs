@@ -6,10 +6,10 @@ use std::{
 };
 
 use triton_files::Layout;
-use triton_lxc::{CgroupDirs, ConsoleLog, ContainerSpec, Hook, Hooks, IdMap, Limits, LogFile, Mount, Prlimit, STANDARD_DEVICES};
+use triton_lxc::{CgroupDirs, ConsoleLog, ContainerSpec, Hook, Hooks, IdMap, InitUser, Limits, LogFile, Mount, Prlimit, STANDARD_DEVICES};
 use triton_types::{Filesystem, InstanceUuid, MachineFile, Ownership, VmConfig};
 
-use crate::{boot::BootFiles, guest_files::hostname, seed, zonecontrol};
+use crate::{boot::BootFiles, docker, guest_files::hostname, seed, zonecontrol};
 
 /// What the machine offers to containers.
 #[derive(Clone, Debug)]
@@ -65,6 +65,15 @@ fn has_sys_resource() -> bool {
     mask.is_some_and(|mask| mask & (1 << 24) != 0)
 }
 
+/// How a process is run that takes the place of an init.
+#[derive(Clone, Debug)]
+pub struct Running {
+    /// Who it runs as.
+    pub user: InitUser,
+    /// Where.
+    pub directory: String,
+}
+
 /// What keeps a container from being described.
 #[derive(Debug, thiserror::Error)]
 pub enum SpecError {
@@ -80,7 +89,7 @@ pub enum SpecError {
 ///
 /// # Errors
 /// When the instance's creation did not get far enough.
-pub fn container(file: &MachineFile, files: &BootFiles, host: &Host) -> Result<ContainerSpec, SpecError> {
+pub fn container(file: &MachineFile, files: &BootFiles, host: &Host, process: Option<&Running>) -> Result<ContainerSpec, SpecError> {
     let storage = file.storage.as_ref().ok_or(SpecError::NoStorage)?;
     let ownership = storage.ownership.ok_or(SpecError::NoRoot)?;
     let config = &file.config;
@@ -90,11 +99,17 @@ pub fn container(file: &MachineFile, files: &BootFiles, host: &Host) -> Result<C
         rootfs: files.zonepath.join("root"),
         idmapped: ownership == Ownership::Idmapped,
         ids: IdMap { base: storage.ids.base, size: storage.ids.size },
-        init: vec![config.init_name.clone().unwrap_or_else(|| "/sbin/init".to_owned())],
-        environment: vec![
-            ("PATH".to_owned(), "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned()),
-            ("TERM".to_owned(), "linux".to_owned()),
-        ],
+        // A process and its variables are the boot child's to set: a config cannot hold every text.
+        init: match process {
+            Some(_) => Vec::new(),
+            None => vec![config.init_name.clone().unwrap_or_else(|| "/sbin/init".to_owned())],
+        },
+        user: process.map(|process| process.user).unwrap_or_default(),
+        directory: process.map(|process| process.directory.clone()),
+        environment: match process {
+            Some(_) => Vec::new(),
+            None => vec![("PATH".to_owned(), docker::PATH.to_owned()), ("TERM".to_owned(), "linux".to_owned())],
+        },
         limits: limits(config),
         legacy_cgroups: host.legacy_cgroups,
         cgroups: CgroupDirs {
@@ -214,6 +229,7 @@ mod tests {
         let files = BootFiles {
             config: "/run/triton/runtime/u/lxc.conf".into(),
             network: "/run/triton/runtime/u/network.json".into(),
+            command: "/run/triton/runtime/u/command.json".into(),
             log: "/run/triton/runtime/u/lxc.log".into(),
             zonepath: "/zones/6a3f0c4e-2f0b-4c55-9a3c-0d1b5a7e9c11".into(),
             cgroup: "triton/6a3f0c4e-2f0b-4c55-9a3c-0d1b5a7e9c11".into(),
@@ -228,7 +244,7 @@ mod tests {
             native: Some("/usr/triton/native".into()),
             zonecontrol: "/var/zonecontrol".into(),
         };
-        triton_lxc::render(&container(file, &files, &host).unwrap()).unwrap()
+        triton_lxc::render(&container(file, &files, &host, None).unwrap()).unwrap()
     }
 
     #[test]

@@ -41,6 +41,11 @@ impl World for NodeWorld<'_> {
         installed.and_then(|installed| installed.typed()).map_or(ImageStatus::Absent, |manifest| ImageStatus::Installed(manifest.kind))
     }
 
+    fn image_process(&self, image: &ImageUuid) -> Option<JsonMap> {
+        let installed = self.images.as_ref()?.get(*image).ok().flatten()?;
+        installed.manifest.get("tags")?.get("docker:config")?.as_object().cloned()
+    }
+
     fn nic_tag(&self, tag: &NicTag) -> NicTagStatus {
         match self.tags.as_ref().and_then(|tags| tags.get(tag)) {
             None => NicTagStatus::Unknown,

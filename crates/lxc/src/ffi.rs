@@ -41,7 +41,7 @@ pub(crate) struct RawContainer {
     want_close_all_fds: Unused,
     config_file_name: Unused,
     wait: Unused,
-    set_config_item: Unused,
+    set_config_item: Option<unsafe extern "C" fn(*mut RawContainer, *const c_char, *const c_char) -> bool>,
     destroy: Unused,
     save_config: Unused,
     create: Unused,
@@ -180,10 +180,20 @@ impl RawRef {
         self.raw().load_config.is_some_and(|load| unsafe { load(self.0.as_ptr(), file.as_ptr()) })
     }
 
-    pub fn start_foreground(&self) -> bool {
+    pub fn set_config_item(&self, key: &CStr, value: &CStr) -> bool {
+        // SAFETY: a member function called on its own container with two C strings that outlive the call.
+        self.raw().set_config_item.is_some_and(|set| unsafe { set(self.0.as_ptr(), key.as_ptr(), value.as_ptr()) })
+    }
+
+    /// Without a command the config's own is run.
+    pub fn start_foreground(&self, command: Option<&[CString]>) -> bool {
         let (Some(daemonize), Some(start)) = (self.raw().want_daemonize, self.raw().start) else { return false };
-        // SAFETY: member functions called on their own container; a null argument vector means the config's own command.
-        unsafe { daemonize(self.0.as_ptr(), false) && start(self.0.as_ptr(), 0, std::ptr::null()) }
+        let mut words: Vec<*const c_char> = command.unwrap_or_default().iter().map(|word| word.as_ptr()).collect();
+        words.push(std::ptr::null());
+        let argv = if command.is_some() { words.as_ptr() } else { std::ptr::null() };
+        // SAFETY: member functions called on their own container; the argument vector is null, or ends with null and outlives
+        // the call, as do its strings.
+        unsafe { daemonize(self.0.as_ptr(), false) && start(self.0.as_ptr(), 0, argv) }
     }
 
     /// The descriptors of terminal `number` (0: the console): the allocation, and the terminal's master end.

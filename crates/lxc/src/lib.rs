@@ -20,4 +20,6 @@ pub use exit::ExitOutcome;
 pub use lib_lxc::{ConsoleFd, Container, LibLxc, LxcError, Started};
 pub use log::log_errors;
 pub use render::{RenderError, render};
-pub use spec::{CgroupDirs, ConsoleLog, ContainerSpec, Device, Hook, Hooks, IdMap, Limits, LogFile, Mount, Prlimit, STANDARD_DEVICES};
+pub use spec::{
+    CgroupDirs, ConsoleLog, ContainerSpec, Device, Hook, Hooks, IdMap, InitUser, Limits, LogFile, Mount, Prlimit, STANDARD_DEVICES,
+};

@@ -35,6 +35,9 @@ pub enum LxcError {
     /// The container does not run, or its monitor does not answer.
     #[error("the console of container {0:?} cannot be had: it does not run here, or its monitor does not answer")]
     Console(String),
+    /// A variable was refused.
+    #[error("liblxc refused the variable {0:?}")]
+    Variable(String),
     /// A text with a NUL in it.
     #[error("a name or path has a NUL byte in it")]
     Nul,
@@ -136,7 +139,33 @@ impl Container<'_> {
 
     /// Starts the container and returns when its init has ended. The caller is its parent and moves to the monitor's group.
     pub fn start_foreground(&mut self) -> Started {
-        let ok = self.raw.start_foreground();
+        self.start(None)
+    }
+
+    /// As [`Container::start_foreground`], with this command instead of the config's: liblxc's own splitting of commands knows no
+    /// escapes. The program is looked for in the guest's `PATH`.
+    ///
+    /// # Errors
+    /// When a word has a NUL in it.
+    pub fn start_foreground_with(&mut self, command: &[String]) -> Result<Started, LxcError> {
+        let words: Result<Vec<_>, _> = command.iter().map(|word| CString::new(word.as_bytes())).collect();
+        Ok(self.start(Some(&words.map_err(|_| LxcError::Nul)?)))
+    }
+
+    /// Gives init a variable, whatever its value is made of.
+    ///
+    /// # Errors
+    /// When liblxc refuses it, or it has a NUL in it.
+    pub fn set_variable(&mut self, name: &str, value: &str) -> Result<(), LxcError> {
+        let text = CString::new(format!("{name}={value}")).map_err(|_| LxcError::Nul)?;
+        match self.raw.set_config_item(c"lxc.environment", &text) {
+            true => Ok(()),
+            false => Err(LxcError::Variable(name.to_owned())),
+        }
+    }
+
+    fn start(&mut self, command: Option<&[CString]>) -> Started {
+        let ok = self.raw.start_foreground(command);
         Started { ok, error_num: self.raw.error_num() }
     }
 

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::{ContainerSpec, Device, Hook, Limits, Mount, signal::is_signal_name};
+use crate::{ContainerSpec, Device, Hook, InitUser, Limits, Mount, signal::is_signal_name};
 
 /// A value that cannot stand in a config.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -115,7 +115,10 @@ fn root(out: &mut Config, spec: &ContainerSpec) -> Result<(), RenderError> {
     if spec.idmapped {
         out.set("lxc.rootfs.options", "idmap=container")?;
     }
-    init(out, &spec.init)?;
+    if !spec.init.is_empty() {
+        init(out, &spec.init)?;
+    }
+    user(out, spec)?;
     for (name, value) in &spec.environment {
         let key = "lxc.environment";
         if !word("_")(name) || name.starts_with(|c: char| c.is_ascii_digit()) {
@@ -124,6 +127,19 @@ fn root(out: &mut Config, spec: &ContainerSpec) -> Result<(), RenderError> {
         out.set(key, &format!("{name}={value}"))?;
     }
     Ok(())
+}
+
+fn user(out: &mut Config, spec: &ContainerSpec) -> Result<(), RenderError> {
+    let user = &spec.user;
+    if *user != InitUser::default() {
+        for (key, id) in [("lxc.init.uid", user.uid), ("lxc.init.gid", user.gid)] {
+            out.checked(key, &id.to_string(), |_| id < spec.ids.size, "it is not in the guest's range of ids")?;
+        }
+    }
+    match &spec.directory {
+        Some(directory) => out.checked("lxc.init.cwd", directory, |path| path.starts_with('/'), "an absolute path is needed"),
+        None => Ok(()),
+    }
 }
 
 /// liblxc splits the command at white space, with quotation marks around whole words and no way to escape one.

@@ -15,8 +15,12 @@ pub struct ContainerSpec {
     pub idmapped: bool,
     /// Its range of host ids.
     pub ids: IdMap,
-    /// Command of init, first an absolute path inside the root.
+    /// Command of init, first an absolute path inside the root. Empty when the starter gives liblxc the command itself.
     pub init: Vec<String>,
+    /// Who init runs as, if not the guest's root.
+    pub user: InitUser,
+    /// Working directory of init.
+    pub directory: Option<String>,
     /// Environment of init; `PATH` should be in it, since nothing is inherited.
     pub environment: Vec<(String, String)>,
     /// Limits.
@@ -47,6 +51,15 @@ pub struct ContainerSpec {
     pub reboot_signal: String,
     /// Commands on the host.
     pub hooks: Hooks,
+}
+
+/// Ids inside the guest. liblxc gives supplementary groups to privileged containers only.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct InitUser {
+    /// User.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
 }
 
 /// Guest id `n` is host id `base + n`, for users and groups.

@@ -5,7 +5,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::{CgroupDirs, ConsoleLog, ContainerSpec, Hook, Hooks, IdMap, LibLxc, Limits, LogFile, Mount, Prlimit, STANDARD_DEVICES, render};
+use crate::{
+    CgroupDirs, ConsoleLog, ContainerSpec, Hook, Hooks, IdMap, InitUser, LibLxc, Limits, LogFile, Mount, Prlimit, STANDARD_DEVICES, render,
+};
 
 const UUID: &str = "0f1c9a3e-7a0d-4f9b-8a44-6f2f0c9b7d10";
 
@@ -22,6 +24,8 @@ fn full() -> ContainerSpec {
         idmapped: true,
         ids: IdMap { base: 1_000_000, size: 65_536 },
         init: vec!["/sbin/init".to_owned()],
+        user: InitUser { uid: 33, gid: 44 },
+        directory: Some("/srv/a b".to_owned()),
         environment: vec![
             ("PATH".to_owned(), "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned()),
             ("MOTTO".to_owned(), "a b = \"c\"".to_owned()),
@@ -59,6 +63,8 @@ fn small() -> ContainerSpec {
     ContainerSpec {
         idmapped: false,
         init: ["/bin/sh", "-c", "echo \"it runs\"; exit 7", ""].map(str::to_owned).to_vec(),
+        user: InitUser::default(),
+        directory: None,
         environment: Vec::new(),
         limits: Limits { cpu_weight: Some(20_000), memory: Some(64 << 20), memory_and_swap: Some(32 << 20), ..Limits::default() },
         legacy_cgroups: true,
@@ -110,7 +116,7 @@ fn the_installed_liblxc_accepts_what_is_rendered_and_refuses_a_broken_copy() {
 #[test]
 fn no_value_smuggles_another_key_and_malformed_ones_are_refused_by_name() {
     type Spoil = fn(&mut ContainerSpec);
-    let cases: [(&str, Spoil); 24] = [
+    let cases: [(&str, Spoil); 25] = [
         ("name", |s| s.name = "a\nlxc.x = 1".to_owned()),
         ("lxc.uts.name", |s| s.hostname = "a\nlxc.hook.pre-start = /bin/evil".to_owned()),
         ("lxc.uts.name", |s| s.hostname = "h".repeat(65)),
@@ -119,7 +125,8 @@ fn no_value_smuggles_another_key_and_malformed_ones_are_refused_by_name() {
         ("lxc.rootfs.path", |s| s.rootfs = PathBuf::from("/")),
         ("lxc.idmap", |s| s.ids.base = 0),
         ("lxc.idmap", |s| s.ids = IdMap { base: u32::MAX, size: 2 }),
-        ("lxc.init.cmd", |s| s.init.clear()),
+        ("lxc.init.uid", |s| s.user.uid = 65_536),
+        ("lxc.init.cwd", |s| s.directory = Some("srv\nlxc.x = 1".to_owned())),
         ("lxc.init.cmd", |s| s.init = vec!["/sbin/init".to_owned(), "a\nb".to_owned()]),
         ("lxc.init.cmd", |s| s.init = vec!["/sbin/init".to_owned(), "both ' and \" here".to_owned()]),
         ("lxc.environment", |s| s.environment = vec![("A".to_owned(), "x\rlxc.y = 1".to_owned())]),

@@ -4,7 +4,7 @@ use serde_json::Value;
 use triton_types::{InstanceUuid, JsonMap, Timestamp, VmConfig};
 
 use crate::{
-    PayloadError, World,
+    PayloadError, World, docker,
     filesystems::{self, FilesystemWishes},
     limits,
     memory::{Memory, relate},
@@ -49,7 +49,7 @@ pub fn create(mut payload: JsonMap, world: &dyn World, now: Timestamp) -> Result
     validate_create(&payload, world).into_result()?;
     let mut warnings = Warnings::default();
     strip(Action::Create, &mut payload, &mut warnings);
-    refuse_docker(&payload)?;
+    let process = docker::process_of(&payload, world)?;
 
     let uuid = match payload.get("uuid").and_then(Value::as_str).map(str::parse::<InstanceUuid>) {
         Some(Ok(uuid)) if world.instance_exists(&uuid) => return Err(PayloadError::Exists(uuid)),
@@ -82,6 +82,10 @@ pub fn create(mut payload: JsonMap, world: &dyn World, now: Timestamp) -> Result
     config.internal_metadata = std::mem::take(internal);
     config.tags = std::mem::take(tags);
     config.routes = std::mem::take(wanted_routes);
+    config.docker = false;
+    if let Some(process) = process {
+        docker::complete(&mut config, &process);
+    }
 
     let timeout = payload.get("mdata_exec_timeout").and_then(|v| value::integer(v, 0, limits::INTEGER).ok().flatten());
     Ok(Created {
@@ -116,14 +120,6 @@ fn scalars(payload: &JsonMap) -> Result<JsonMap, PayloadError> {
 
 pub(crate) fn is_scalar(kind: Kind) -> bool {
     !matches!(kind, Kind::FlatObject | Kind::Nics(_) | Kind::Filesystems(_) | Kind::ReadOnly)
-}
-
-/// Docker's conventions are not offered here (section 2.7); its metadata keys are ordinary metadata.
-pub(crate) fn refuse_docker(payload: &JsonMap) -> Result<(), PayloadError> {
-    match payload.get("docker").map(value::boolean) {
-        Some(Ok(true)) => Err(PayloadError::Docker),
-        _ => Ok(()),
-    }
 }
 
 pub(crate) fn take_map(payload: &mut JsonMap, name: &str) -> JsonMap {

@@ -1,6 +1,6 @@
 //! Why a payload is refused. The texts are the contract's where it gives them: other software matches on them.
 
-use triton_types::{InstanceUuid, Mac, NicAddress, NicTag};
+use triton_types::{ImageUuid, InstanceUuid, Mac, NicAddress, NicTag};
 
 /// A payload that cannot be carried out; nothing was changed. [`PayloadError::fields`] names the properties at fault.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -21,8 +21,10 @@ pub enum PayloadError {
     NicsAndAddNics,
     #[error("{field} is limited to {limit} elements.")]
     TooMany { field: &'static str, limit: usize },
-    #[error("Docker instances are not supported on this platform: docker must not be true.")]
+    #[error("docker must be true for instances of images of type docker, and for no others: it cannot be changed.")]
     Docker,
+    #[error("image {0} is a layer of other images: it has nothing to run")]
+    ImageLayer(ImageUuid),
     #[error("Delegated datasets are not supported on this compute node: delegate_dataset must not be true.")]
     Delegation,
     #[error("payload specifies more than 1 primary NIC")]
@@ -100,6 +102,7 @@ impl PayloadError {
             Self::TooMany { field, .. } => one(field),
             Self::NicsAndAddNics => vec!["nics".to_owned(), "add_nics".to_owned()],
             Self::Docker => one("docker"),
+            Self::ImageLayer(_) => one("image_uuid"),
             Self::Delegation => one("delegate_dataset"),
             Self::SeveralPrimaries | Self::PrimaryFlag { .. } => one("nics.*.primary"),
             Self::UnknownNicTags(_) => one("nics.*.nic_tag"),

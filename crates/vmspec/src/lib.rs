@@ -15,6 +15,7 @@
 mod changes;
 mod create;
 mod diff;
+pub mod docker;
 mod error;
 mod fields;
 mod filesystems;

@@ -9,6 +9,8 @@ pub(crate) const LX: &str = "0f1c9a3e-7a0d-4f9b-8a44-6f2f0c9b7d10";
 pub(crate) const LXD: &str = "ffffffff-ffff-ffff-ffff-ffffffffffff";
 pub(crate) const ZONE: &str = "11111111-7a0d-4f9b-8a44-6f2f0c9b7d10";
 pub(crate) const ZVOL: &str = "22222222-7a0d-4f9b-8a44-6f2f0c9b7d10";
+pub(crate) const OCI: &str = "55555555-7a0d-4f9b-8a44-6f2f0c9b7d10";
+pub(crate) const LAYER: &str = "44444444-7a0d-4f9b-8a44-6f2f0c9b7d10";
 pub(crate) const UUID: &str = "6a3f0c4e-2f0b-4c55-9a3c-0d1b5a7e9c11";
 
 #[derive(Default)]
@@ -28,10 +30,14 @@ impl World for TestWorld {
         match image.to_string().as_str() {
             LX => ImageStatus::Installed(ImageType::LxDataset),
             LXD => ImageStatus::Installed(ImageType::Lxd),
+            OCI | LAYER => ImageStatus::Installed(ImageType::Docker),
             ZONE => ImageStatus::Installed(ImageType::ZoneDataset),
             ZVOL => ImageStatus::Installed(ImageType::Zvol),
             _ => ImageStatus::Absent,
         }
+    }
+    fn image_process(&self, image: &ImageUuid) -> Option<JsonMap> {
+        (image.to_string() == OCI).then(|| object(json!({"Cmd": ["/app"]})))
     }
     fn nic_tag(&self, tag: &NicTag) -> NicTagStatus {
         match tag.as_str() {

@@ -8,7 +8,8 @@ use triton_types::{JsonMap, VmConfig};
 use crate::{
     Change, Effect, PayloadError, World,
     changes::between,
-    create::{config_from, is_scalar, refuse_docker, take_map},
+    create::{config_from, is_scalar, take_map},
+    docker,
     filesystems::{self, FilesystemWishes},
     limits,
     memory::{Memory, relate},
@@ -62,7 +63,7 @@ pub fn update(existing: &VmConfig, mut payload: JsonMap, world: &dyn World) -> R
     validate_update(&existing.brand, &payload, world).into_result()?;
     let mut warnings = Warnings::default();
     strip(Action::Update, &mut payload, &mut warnings);
-    refuse_docker(&payload)?;
+    docker::check_update(&payload, existing)?;
 
     let nic_wishes = NicWishes::take(&mut payload);
     let filesystem_wishes = FilesystemWishes::take(&mut payload);

@@ -182,9 +182,9 @@ fn exists(property: &Property, value: &Value, world: &dyn World) -> bool {
     let text = value.as_str().unwrap_or_default();
     match property.kind {
         Kind::Pool => world.pool_exists(text),
-        Kind::Image => text
-            .parse::<ImageUuid>()
-            .is_ok_and(|image| matches!(world.image(&image), ImageStatus::Installed(ImageType::LxDataset | ImageType::Lxd))),
+        Kind::Image => text.parse::<ImageUuid>().is_ok_and(|image| {
+            matches!(world.image(&image), ImageStatus::Installed(ImageType::LxDataset | ImageType::Lxd | ImageType::Docker))
+        }),
         _ => true,
     }
 }

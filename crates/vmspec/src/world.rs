@@ -1,6 +1,6 @@
 //! What payload rules must know of the machine. `triton-instance` implements it over its storage, images and NIC tags.
 
-use triton_types::{ImageType, ImageUuid, InstanceUuid, Nic, NicTag};
+use triton_types::{ImageType, ImageUuid, InstanceUuid, JsonMap, Nic, NicTag};
 
 /// Whether an image can be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,6 +42,8 @@ pub trait World {
     fn pool_exists(&self, pool: &str) -> bool;
     /// Whether the image is installed, and its type.
     fn image(&self, image: &ImageUuid) -> ImageStatus;
+    /// How the process of an image of type `docker` is run (`tags["docker:config"]` of its manifest); `None` for all others.
+    fn image_process(&self, image: &ImageUuid) -> Option<JsonMap>;
     /// Whether the tag exists, and on what it rests.
     fn nic_tag(&self, tag: &NicTag) -> NicTagStatus;
     /// An instance with this uuid exists, readable or not.

@@ -104,6 +104,8 @@ impl Bed {
             idmapped: true,
             ids: IdMap { base: 1_000_000, size: 65_536 },
             init: vec!["/sbin/init".to_owned()],
+            user: Default::default(),
+            directory: None,
             environment: vec![("PATH".to_owned(), "/bin:/sbin".to_owned())],
             limits: Limits { memory: Some(64 << 20), memory_and_swap: Some(64 << 20), pids: Some(200), ..Limits::default() },
             legacy_cgroups: self.cgroups.layout() == CgroupLayout::Hybrid,

@@ -35,6 +35,17 @@ pub(crate) enum Verb {
     Show(Show),
     /// Import an image, with its origins, from the sources
     Import(Import),
+    /// Import an image from an OCI layout: a directory or tar archive of skopeo, buildah, podman or docker buildx
+    ///
+    /// Each layer becomes an image of type docker, with the layer below as its origin; images share the layers that they have in
+    /// common. Instances made from the image run its entrypoint and command. Importing the same image again, here or on another
+    /// node, gives the same uuid.
+    #[command(
+        name = "import-oci",
+        after_help = "Examples:\n  skopeo copy docker://docker.io/library/nginx:1.27 oci:/var/tmp/nginx:1.27\n  imgadm import-oci \
+                            /var/tmp/nginx:1.27"
+    )]
+    ImportOci(ImportOci),
     /// Install an image from a manifest and its file
     Install(Install),
     /// List installed images
@@ -86,6 +97,7 @@ impl Verb {
             Self::Avail(_) => "avail",
             Self::Show(_) => "show",
             Self::Import(_) => "import",
+            Self::ImportOci(_) => "import-oci",
             Self::Install(_) => "install",
             Self::List(_) => "list",
             Self::Get(_) => "get",
@@ -174,6 +186,19 @@ pub(crate) struct Import {
     pub(crate) zstream: bool,
     /// The image
     pub(crate) uuid: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ImportOci {
+    /// No progress bar
+    #[arg(short)]
+    pub(crate) quiet: bool,
+    /// The pool to import to: this node's
+    #[arg(short = 'P', value_name = "POOL")]
+    pub(crate) pool: Option<String>,
+    /// The layout, and which of its images: not needed if it has one only, or one called latest
+    #[arg(value_name = "PATH[:TAG]")]
+    pub(crate) image: String,
 }
 
 #[derive(Debug, Args)]

@@ -2,13 +2,14 @@
 
 use std::{
     io::{self, BufRead, IsTerminal, Write},
+    path::Path,
     sync::Arc,
 };
 
 use serde_json::{Value, json};
 use triton_agent::chain;
 use triton_files::{Layout, read_bounded};
-use triton_image::{CancelToken, ImageError, Images, ImportOptions, ImportOutcome, InstalledImage, Platform, Source};
+use triton_image::{CancelToken, ImageError, Images, ImportOptions, ImportOutcome, Imported, InstalledImage, Platform, Source};
 use triton_storage::Storage;
 use triton_types::ImageUuid;
 
@@ -90,6 +91,20 @@ pub(super) fn import(layout: &Layout, args: &args::Import) -> Result<(), Failure
     let bar = Bar::new(args.quiet);
     let imported = images.import(uuid, &options, &bar)?;
     drop(bar);
+    told(&imported)
+}
+
+pub(super) fn import_oci(layout: &Layout, args: &args::ImportOci) -> Result<(), Failure> {
+    let images = open_pool(layout, args.pool.as_deref())?;
+    let (path, tag) = triton_image::split_reference(&args.image);
+    let bar = Bar::new(args.quiet);
+    let imported = images.import_oci(Path::new(path), tag, &CancelToken::default(), &bar)?;
+    drop(bar);
+    told(&imported)
+}
+
+fn told(imported: &Imported) -> Result<(), Failure> {
+    let uuid = imported.image.uuid;
     let (name, version) = (imported.image.text("name"), imported.image.text("version"));
     match imported.outcome {
         ImportOutcome::AlreadyInstalled => say(&format!("Image {uuid} ({name} {version}) is already installed, skipping")),

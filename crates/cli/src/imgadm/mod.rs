@@ -138,6 +138,7 @@ fn run(args: &Imgadm) -> Result<(), Failure> {
         Verb::List(list) => local::list(&layout, list),
         Verb::Get(get) => local::get(&layout, get),
         Verb::Import(import) => local::import(&layout, import),
+        Verb::ImportOci(import) => local::import_oci(&layout, import),
         Verb::Install(install) => local::install(&layout, install),
         Verb::Delete(delete) => local::delete(&layout, delete),
         Verb::Ancestry(ancestry) => local::ancestry(&layout, ancestry),

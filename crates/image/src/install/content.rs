@@ -10,27 +10,18 @@ use triton_files::steps;
 use triton_storage::Storage;
 use triton_types::{ImageFile, ImageManifest, ImageType};
 
-use super::InstallFailure;
+use super::{InstallFailure, uncompressed::Checked};
 use crate::{
     CancelToken, Progress,
     decompress::{Content, Watched, content_of, decompress},
     squashfs,
-    unpack::{self, Bounds},
+    unpack::{self, Bounds, Style},
 };
 
 /// Unpacked size that is allowed for any image, beside 20 times its file's size: compressors reach a factor of 4 to 8 on real
 /// file systems, and what expands more is a bomb.
 const FREE_SIZE: u64 = 8 << 30;
 const MAX_FACTOR: u64 = 20;
-
-/// What of an archive becomes `root/`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Layer {
-    /// What is below this directory of the archive; the rest (metadata, templates) is left out.
-    Below(&'static str),
-    /// All of it.
-    All,
-}
 
 pub(super) fn fill(
     storage: &Storage,
@@ -39,15 +30,16 @@ pub(super) fn fill(
     cancel: &CancelToken,
     progress: &dyn Progress,
 ) -> Result<(), InstallFailure> {
-    let with = |index: usize, layer: Layer| match (files.get(index), manifest.files.get(index)) {
-        (Some(path), Some(file)) => Fill { storage, manifest, path, file, layer, cancel, progress }.run(),
+    let with = |index: usize, style: Style| match (files.get(index), manifest.files.get(index)) {
+        (Some(path), Some(file)) => Fill { storage, manifest, path, file, style, cancel, progress }.run(),
         _ => Err(InstallFailure::Unsupported(format!("the image has no file {index}"))),
     };
     match (&manifest.kind, files.len()) {
         // File 0 of a split image is metadata and templates: the guest's files are the manifest's matter here.
-        (ImageType::Lxd, 2) => with(1, Layer::All),
-        (ImageType::Lxd, _) => with(0, Layer::Below("rootfs")),
-        _ => with(0, Layer::Below("root")),
+        (ImageType::Lxd, 2) => with(1, Style::Whole("")),
+        (ImageType::Lxd, _) => with(0, Style::Whole("rootfs")),
+        (ImageType::Docker, _) => with(0, Style::Layer),
+        _ => with(0, Style::Whole("root")),
     }
 }
 
@@ -56,7 +48,7 @@ struct Fill<'a> {
     manifest: &'a ImageManifest,
     path: &'a Path,
     file: &'a ImageFile,
-    layer: Layer,
+    style: Style,
     cancel: &'a CancelToken,
     progress: &'a dyn Progress,
 }
@@ -73,27 +65,39 @@ impl Fill<'_> {
         let (uuid, origin) = (self.manifest.uuid, self.manifest.origin);
         match content {
             Content::ZfsStream => {
-                let mut stream = self.stream(file).map_err(self.read_error())?;
+                let mut stream = self.stream(file)?;
                 self.storage.receive_image(uuid, origin, &mut stream)?;
                 steps::reached("image.install.received");
                 Ok(())
             }
-            Content::Tar => {
-                let root = self.begin()?;
-                unpack::unpack(self.stream(file).map_err(self.read_error())?, &root, self.prefix(), self.bounds(), self.cancel)?;
-                Ok(())
-            }
+            Content::Tar => self.unpack(file),
+            Content::Empty if self.style == Style::Layer => self.unpack(file),
             Content::Squashfs if matches!(self.manifest.kind, ImageType::Lxd) => {
                 let root = self.begin()?;
                 squashfs::unpack(self.path, &root, self.bounds(), self.cancel)?;
                 Ok(())
             }
             Content::Squashfs => Err(InstallFailure::Unsupported("squashfs files are for images of type lxd".to_owned())),
-            Content::Unknown => Err(InstallFailure::Unsupported(
+            Content::Unknown | Content::Empty => Err(InstallFailure::Unsupported(
                 "the file holds neither a tar archive, nor a squashfs, nor a ZFS stream; is its compression in the manifest right?"
                     .to_owned(),
             )),
         }
+    }
+
+    fn unpack(&self, file: File) -> Result<(), InstallFailure> {
+        // What a layer removes is known before anything is made.
+        let whiteouts = match self.style {
+            Style::Layer if self.manifest.origin.is_some() => unpack::scan_whiteouts(self.stream(file)?, self.bounds(), self.cancel)?,
+            _ => Vec::new(),
+        };
+        let root = self.begin()?;
+        unpack::remove_whiteouts(&root, &whiteouts, self.cancel)?;
+        steps::reached("image.install.whiteouts");
+        let file = File::open(self.path).map_err(self.read_error())?;
+        let mut stream = Checked::new(self.stream(file)?, self.file);
+        unpack::unpack(&mut stream, &root, self.style, self.bounds(), self.cancel)?;
+        stream.finish()
     }
 
     /// Makes the partial dataset; returns the directory that becomes the guest's root.
@@ -109,16 +113,9 @@ impl Fill<'_> {
         Ok(root)
     }
 
-    fn stream<'a>(&'a self, file: File) -> io::Result<Box<dyn Read + 'a>> {
+    fn stream<'a>(&'a self, file: File) -> Result<Box<dyn Read + 'a>, InstallFailure> {
         let watched = Watched::new(file, self.file.size, self.progress, self.cancel);
-        decompress(BufReader::with_capacity(256 << 10, watched), self.file.compression.as_deref())
-    }
-
-    fn prefix(&self) -> &'static str {
-        match self.layer {
-            Layer::Below(prefix) => prefix,
-            Layer::All => "",
-        }
+        decompress(BufReader::with_capacity(256 << 10, watched), self.file.compression.as_deref()).map_err(self.read_error())
     }
 
     fn bounds(&self) -> Bounds {

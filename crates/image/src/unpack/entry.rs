@@ -25,7 +25,11 @@ use super::{
     names::Mapping,
     reader::Entry,
     target::{Attributes, Target, system},
+    whiteout,
 };
+
+/// null, zero, full, random, urandom, tty, console, ptmx; and 0:0, by which an overlay file system marks what is removed.
+const HARMLESS: [(u32, u32); 9] = [(0, 0), (1, 3), (1, 5), (1, 7), (1, 8), (1, 9), (5, 0), (5, 1), (5, 2)];
 
 /// Unpacks one entry. True when it is part of the guest's root.
 pub(super) fn unpack(
@@ -38,6 +42,9 @@ pub(super) fn unpack(
 ) -> Result<bool, UnpackFailure> {
     let kind = entry.header.entry_type();
     let Some(path) = mapping.map(&entry.name)? else { return Ok(false) };
+    if target.is_layered() && whiteout::of(&path)?.is_some() {
+        return Ok(true);
+    }
     if entry.records.sparse {
         return Err(UnpackFailure::Kind("a sparse file in PAX form; pack it with --format=gnu or without --sparse".to_owned()));
     }
@@ -61,7 +68,7 @@ pub(super) fn unpack(
             target.remember_time(&path, &attributes);
         }
         EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
-            Target::clear(parent.as_fd(), name)?;
+            target.clear(parent.as_fd(), name)?;
             let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
             let fd = openat(&parent, name, flags, Mode::from_bits_truncate(0o600)).map_err(system("make a file"))?;
             let mut file = File::from(fd);
@@ -72,7 +79,7 @@ pub(super) fn unpack(
             futimens(&file, &attributes.mtime, &attributes.mtime).map_err(system("set the time"))?;
         }
         EntryType::Symlink => {
-            Target::clear(parent.as_fd(), name)?;
+            target.clear(parent.as_fd(), name)?;
             symlinkat(OsStr::from_bytes(&entry.link), &parent, name).map_err(system("make a symbolic link"))?;
             own_by_name(&parent, name, &attributes)?;
         }
@@ -81,8 +88,18 @@ pub(super) fn unpack(
             let source = source.ok_or(UnpackFailure::Name("links to something outside of the guest's root"))?;
             hard_link(target, &source, parent.as_fd(), name)?;
         }
+        EntryType::Char | EntryType::Block if target.is_layered() => {
+            // A guest gets its own /dev: what images of other systems carry of it is not missed. Anything else leads to the
+            // host's hardware.
+            let number = |value: io::Result<Option<u32>>| value.map_err(UnpackFailure::Archive).map(Option::unwrap_or_default);
+            let device = (number(entry.header.device_major())?, number(entry.header.device_minor())?);
+            if kind == EntryType::Block || !HARMLESS.contains(&device) {
+                return Err(UnpackFailure::Kind(format!("device {}:{}, which is not a guest's to have", device.0, device.1)));
+            }
+            summary.devices_left_out += 1;
+        }
         EntryType::Fifo | EntryType::Char | EntryType::Block => {
-            Target::clear(parent.as_fd(), name)?;
+            target.clear(parent.as_fd(), name)?;
             if !node(&entry.header, kind, &parent, name)? {
                 summary.devices_left_out += 1;
                 return Ok(true);
@@ -158,7 +175,7 @@ impl<R: Read> Writer<'_, R> {
     }
 }
 
-fn hard_link(target: &Target, source: &Path, parent: impl AsFd, name: &OsStr) -> Result<(), UnpackFailure> {
+fn hard_link(target: &mut Target, source: &Path, parent: impl AsFd, name: &OsStr) -> Result<(), UnpackFailure> {
     let (Some(directory), Some(file)) = (source.parent(), source.file_name()) else {
         return Err(UnpackFailure::Name("links to nothing"));
     };
@@ -170,7 +187,7 @@ fn hard_link(target: &Target, source: &Path, parent: impl AsFd, name: &OsStr) ->
     {
         return Ok(());
     }
-    Target::clear(parent.as_fd(), name)?;
+    target.clear(parent.as_fd(), name)?;
     linkat(&directory, file, &parent, name, AtFlags::empty()).map_err(system("make a hard link"))
 }
 

@@ -16,7 +16,7 @@ use nix::{
     unistd::{Gid, Uid, UnlinkatFlags, fchown, unlinkat},
 };
 
-use super::UnpackFailure;
+use super::{Style, UnpackFailure, whiteout};
 
 /// Owner, mode and time of an entry.
 #[derive(Clone, Copy, Debug)]
@@ -34,6 +34,7 @@ pub(super) struct Target {
     last: Option<(PathBuf, OwnedFd)>,
     /// Times of directories, set at the end: making a file in one changes it.
     times: Vec<(PathBuf, TimeSpec)>,
+    style: Style,
 }
 
 pub(super) fn system(action: &'static str) -> impl Fn(Errno) -> UnpackFailure {
@@ -50,10 +51,15 @@ fn how() -> OpenHow {
 }
 
 impl Target {
-    pub(super) fn open(root: &Path) -> Result<Self, UnpackFailure> {
+    pub(super) fn open(root: &Path, style: Style) -> Result<Self, UnpackFailure> {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let root = nix::fcntl::open(root, flags, Mode::empty()).map_err(system("open the image's root"))?;
-        Ok(Self { root, last: None, times: Vec::new() })
+        Ok(Self { root, last: None, times: Vec::new(), style })
+    }
+
+    /// The archive is a layer over what is there.
+    pub(super) fn is_layered(&self) -> bool {
+        self.style == Style::Layer
     }
 
     pub(super) fn root(&self) -> BorrowedFd<'_> {
@@ -112,9 +118,15 @@ impl Target {
         openat(parent, name, flags, Mode::empty()).map(File::from).map_err(system("open a directory"))
     }
 
-    /// Removes what is in the place of a new entry; a directory stays, and making the entry fails then.
-    pub(super) fn clear(parent: BorrowedFd<'_>, name: &OsStr) -> Result<(), UnpackFailure> {
+    /// Removes what is in the place of a new entry. A directory stays, and making the entry fails then; unless the archive is a
+    /// layer, which replaces it with all that is in it.
+    pub(super) fn clear(&mut self, parent: BorrowedFd<'_>, name: &OsStr) -> Result<(), UnpackFailure> {
         match unlinkat(parent, name, UnlinkatFlags::NoRemoveDir) {
+            Err(Errno::EISDIR) if self.is_layered() => {
+                // It may be the directory that was used last.
+                self.last = None;
+                whiteout::remove(parent, name)
+            }
             Ok(()) | Err(Errno::ENOENT | Errno::EISDIR) => Ok(()),
             Err(errno) => Err(system("replace a file")(errno)),
         }

@@ -25,7 +25,7 @@ impl Place {
         self.directory.path().join("root")
     }
     fn unpack(&self, archive: &[u8]) -> Result<Summary, UnpackError> {
-        unpack(archive, &self.root(), "rootfs", Bounds { bytes: 1 << 20, entries: 100 }, &CancelToken::default())
+        unpack(archive, &self.root(), Style::Whole("rootfs"), Bounds { bytes: 1 << 20, entries: 100 }, &CancelToken::default())
     }
     fn assert_untouched(&self) {
         assert_eq!(fs::read_to_string(self.directory.path().join("outside/victim")).unwrap(), "host");
@@ -227,7 +227,7 @@ fn a_cancelled_unpacking_ends() {
     let cancel = CancelToken::default();
     cancel.cancel();
     let archive = Archive::new().file("rootfs/a", b"x").bytes();
-    let error = unpack(&archive[..], &place.root(), "rootfs", Bounds { bytes: 1, entries: 1 }, &cancel).unwrap_err();
+    let error = unpack(&archive[..], &place.root(), Style::Whole("rootfs"), Bounds { bytes: 1, entries: 1 }, &cancel).unwrap_err();
     assert!(error.is_cancelled());
 }
 

@@ -103,11 +103,17 @@ fn flags_and_lists_have_their_stored_form() {
 }
 
 #[test]
-fn docker_is_refused_and_its_keys_are_ordinary_metadata() {
+fn docker_goes_with_the_images_type_and_without_it_its_keys_are_ordinary_metadata() {
     assert_eq!(try_create(json!({"docker": "true"})).unwrap_err(), PayloadError::Docker);
     let config = created(json!({"docker": false, "internal_metadata": {"docker:cmd": "[\"sh\"]"}}));
     assert_eq!(config.internal_metadata["docker:cmd"], json!("[\"sh\"]"));
     assert_eq!(try_update(&config, json!({"docker": true})).unwrap_err(), PayloadError::Docker);
+    let config = created(json!({"image_uuid": OCI, "docker": "1"}));
+    assert!(config.docker && !config.restart_init);
+    assert_eq!(config.internal_metadata["docker:cmd"], json!("[\"/app\"]"));
+    assert_eq!(try_update(&config, json!({"docker": true})).unwrap().changes, []);
+    assert_eq!(try_update(&config, json!({"docker": false})).unwrap_err(), PayloadError::Docker);
+    assert!(matches!(try_create(json!({"image_uuid": LAYER})).unwrap_err(), PayloadError::ImageLayer(_)));
 }
 
 /// instances case 61
