@@ -188,7 +188,7 @@ fn what_is_not_what_its_digest_says_is_refused() {
     let manifest = |layout: &Layout| layout.entries[0].clone();
     let text = broken(|layout| {
         let entry = manifest(layout);
-        flip(blob_of(layout, &entry))
+        flip(blob_of(layout, &entry));
     });
     assert!(text.starts_with("ChecksumError: blob sha256:"), "{text}");
     let layer = |layout: &mut Layout| {
@@ -198,12 +198,12 @@ fn what_is_not_what_its_digest_says_is_refused() {
     };
     let text = broken(|layout| {
         let layer = layer(layout);
-        flip(blob_of(layout, &layer))
+        flip(blob_of(layout, &layer));
     });
     assert!(text.starts_with("ChecksumError: blob sha256:"), "{text}");
     let text = broken(|layout| {
         let layer = layer(layout);
-        blob_of(layout, &layer).push(0)
+        blob_of(layout, &layer).push(0);
     });
     assert!(text.contains("its descriptor says"), "{text}");
     let text = broken(|layout| {
