@@ -20,9 +20,11 @@ enum Message {
     NewTable = 0,
     DeleteTable = 2,
     NewChain = 3,
+    DeleteChain = 5,
     NewRule = 6,
     DeleteRule = 8,
     NewSet = 9,
+    DeleteSet = 11,
     NewElement = 12,
     DeleteElement = 14,
 }
@@ -191,6 +193,20 @@ impl Batch {
         self
     }
 
+    /// Removes a chain with its rules. It must be there, and no other rule or element may name it.
+    #[must_use]
+    pub fn without_chain(mut self, name: &str) -> Self {
+        self.message(Message::DeleteChain, 0, format!("remove the chain {name}"), |w| w.text(3, name));
+        self
+    }
+
+    /// Removes a set with its elements. It must be there, and no rule may name it.
+    #[must_use]
+    pub fn without_set(mut self, name: &str) -> Self {
+        self.message(Message::DeleteSet, 0, format!("remove the set {name}"), |w| w.text(2, name));
+        self
+    }
+
     /// Adds a set.
     #[must_use]
     pub fn set(mut self, set: &SetSpec) -> Self {
@@ -205,7 +221,15 @@ impl Batch {
     pub fn rule(mut self, chain: &str, rule: &Rule) -> Self {
         self.message(Message::NewRule, CREATE | APPEND, format!("add a rule to {chain}"), |w| {
             w.text(2, chain);
-            w.nested(4, |w| rule.0.iter().for_each(|expression| expression.write(w)));
+            w.nested(4, |w| rule.expressions.iter().for_each(|expression| expression.write(w)));
+            if let Some(comment) = &rule.comment {
+                // As `nft` keeps comments: a type, a length, the text with its end.
+                let length = u8::try_from(comment.len() + 1).unwrap_or(u8::MAX);
+                let mut data = vec![0, length];
+                data.extend_from_slice(comment.as_bytes());
+                data.push(0);
+                w.bytes(7, &data);
+            }
         });
         self
     }

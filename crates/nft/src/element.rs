@@ -60,7 +60,9 @@ impl Key {
 pub struct Element {
     pub(crate) key: Key,
     pub(crate) last: Option<Key>,
+    pub(crate) end: bool,
     pub(crate) verdict: Option<Verdict>,
+    pub(crate) value: Option<Key>,
     pub(crate) timeout: Option<Duration>,
     pub(crate) counter: bool,
 }
@@ -68,12 +70,32 @@ pub struct Element {
 impl Element {
     /// A key.
     pub fn new(key: Key) -> Self {
-        Self { key, last: None, verdict: None, timeout: None, counter: false }
+        Self { key, last: None, end: false, verdict: None, value: None, timeout: None, counter: false }
     }
 
     /// All keys from `first` to `last`, part by part, for a set with intervals of joined keys.
     pub fn range(first: Key, last: Key) -> Self {
         Self { last: Some(last), ..Self::new(first) }
+    }
+
+    /// All keys from `first` to `last`, both included, for a set with intervals of one part: the elements that the kernel wants for it.
+    /// Spans of one set must not touch each other.
+    pub fn span(first: Key, last: &Key) -> Vec<Self> {
+        let mut behind = last.0.clone();
+        for byte in behind.iter_mut().rev() {
+            let (next, carry) = byte.overflowing_add(1);
+            *byte = next;
+            if !carry {
+                return vec![Self::new(first), Self { end: true, ..Self::new(Key(behind)) }];
+            }
+        }
+        // Nothing is behind the last key of all.
+        vec![Self::new(first)]
+    }
+
+    /// True for an element that ends a span instead of being one.
+    pub fn is_end(&self) -> bool {
+        self.end
     }
 
     /// The key, or the first of the range.
@@ -90,6 +112,13 @@ impl Element {
     #[must_use]
     pub fn verdict(mut self, verdict: Verdict) -> Self {
         self.verdict = Some(verdict);
+        self
+    }
+
+    /// With a value, for a map.
+    #[must_use]
+    pub fn value(mut self, value: Key) -> Self {
+        self.value = Some(value);
         self
     }
 
@@ -110,6 +139,8 @@ impl Element {
     pub(crate) fn write(&self, w: &mut Writer) {
         const KEY: u16 = 1;
         const DATA: u16 = 2;
+        const FLAGS: u16 = 3;
+        const INTERVAL_END: u32 = 1;
         const TIMEOUT: u16 = 4;
         const EXPRESSION: u16 = 7;
         const KEY_END: u16 = 10;
@@ -118,8 +149,14 @@ impl Element {
             if let Some(last) = &self.last {
                 w.nested(KEY_END, |w| w.bytes(1, last.bytes()));
             }
+            if self.end {
+                w.number(FLAGS, INTERVAL_END);
+            }
             if let Some(verdict) = &self.verdict {
                 w.nested(DATA, |w| verdict.write(w));
+            }
+            if let Some(value) = &self.value {
+                w.nested(DATA, |w| w.bytes(1, value.bytes()));
             }
             if let Some(timeout) = self.timeout {
                 w.large(TIMEOUT, u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX));

@@ -43,8 +43,12 @@ pub enum Compare {
     NotEqual,
     /// Less, in network order.
     Less,
+    /// Not greater, in network order.
+    NotGreater,
     /// Greater, in network order.
     Greater,
+    /// Not less, in network order.
+    NotLess,
 }
 
 /// What is done with the packet.
@@ -84,6 +88,16 @@ pub enum Expression {
     TransportProtocol(Register),
     /// The packet's mark, 4 bytes in the machine's order.
     Mark(Register),
+    /// Name of the bridge that it came in by, 16 bytes. Not on every kernel.
+    BridgeName(Register),
+    /// VLAN of untagged frames at the port that it came in by, 2 bytes in the machine's order. Not on every kernel.
+    PortVlan(Register),
+    /// What connection tracking knows of it, 4 bytes in the machine's order: see [`Tracked`].
+    Tracked(Register),
+    /// Sets the zone of connection tracking, 2 bytes in the machine's order. Only before tracking.
+    Zone(Register),
+    /// The key's value in a map; the rule ends without one.
+    Value(Register, String, Register),
     /// Bytes of the packet.
     Load(Payload, Register),
     /// `register & mask`; the rule goes on with it in the same register.
@@ -102,6 +116,36 @@ pub enum Expression {
     Do(Verdict),
 }
 
+/// States of a packet's connection, as bits of [`Expression::Tracked`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tracked(u32);
+
+impl Tracked {
+    /// Of a connection that both ends have spoken in.
+    pub const ESTABLISHED: Self = Self(1 << 1);
+    /// That a connection brought about: an error message, a second connection.
+    pub const RELATED: Self = Self(1 << 2);
+
+    /// Either of both.
+    #[must_use]
+    pub const fn or(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// As a register has it.
+    pub fn key(self) -> Key {
+        Key::raw(&self.0.to_ne_bytes())
+    }
+}
+
+mod ct {
+    pub(super) const DREG: u16 = 1;
+    pub(super) const KEY: u16 = 2;
+    pub(super) const SREG: u16 = 4;
+    pub(super) const STATE: u32 = 0;
+    pub(super) const ZONE: u32 = 17;
+}
+
 mod meta {
     pub(super) const DREG: u16 = 1;
     pub(super) const KEY: u16 = 2;
@@ -109,6 +153,8 @@ mod meta {
     pub(super) const IIFNAME: u32 = 6;
     pub(super) const OIFNAME: u32 = 7;
     pub(super) const L4PROTO: u32 = 16;
+    pub(super) const BRIDGE_NAME: u32 = 17;
+    pub(super) const PORT_VLAN: u32 = 28;
 }
 
 impl Verdict {
@@ -139,11 +185,17 @@ fn value(w: &mut Writer, kind: u16, key: &Key) {
 impl Expression {
     fn name(&self) -> &'static str {
         match self {
-            Self::InputName(_) | Self::OutputName(_) | Self::TransportProtocol(_) | Self::Mark(_) => "meta",
+            Self::InputName(_)
+            | Self::OutputName(_)
+            | Self::TransportProtocol(_)
+            | Self::Mark(_)
+            | Self::BridgeName(_)
+            | Self::PortVlan(_) => "meta",
+            Self::Tracked(_) | Self::Zone(_) => "ct",
             Self::Load(..) => "payload",
             Self::Mask(..) => "bitwise",
             Self::If(..) => "cmp",
-            Self::Set(..) => "lookup",
+            Self::Set(..) | Self::Value(..) => "lookup",
             Self::Count => "counter",
             Self::Log(..) => "log",
             Self::AtMost(_) => "limit",
@@ -174,6 +226,8 @@ impl Expression {
             Self::OutputName(register) => load(w, meta::OIFNAME, register),
             Self::TransportProtocol(register) => load(w, meta::L4PROTO, register),
             Self::Mark(register) => load(w, meta::MARK, register),
+            Self::BridgeName(register) => load(w, meta::BRIDGE_NAME, register),
+            Self::PortVlan(register) => load(w, meta::PORT_VLAN, register),
             Self::Load(payload, register) => {
                 let (base, offset, length) = match *payload {
                     Payload::Link(offset, length) => (0, offset, length),
@@ -197,7 +251,9 @@ impl Expression {
                     Compare::Equal => 0,
                     Compare::NotEqual => 1,
                     Compare::Less => 2,
+                    Compare::NotGreater => 3,
                     Compare::Greater => 4,
+                    Compare::NotLess => 5,
                 };
                 w.number(1, register.number());
                 w.number(2, compare);
@@ -212,6 +268,19 @@ impl Expression {
                     // The verdict's register.
                     Lookup::Verdict => w.number(3, 0),
                 }
+            }
+            Self::Value(register, set, to) => {
+                w.text(1, set);
+                w.number(2, register.number());
+                w.number(3, to.number());
+            }
+            Self::Tracked(register) => {
+                w.number(ct::DREG, register.number());
+                w.number(ct::KEY, ct::STATE);
+            }
+            Self::Zone(register) => {
+                w.number(ct::KEY, ct::ZONE);
+                w.number(ct::SREG, register.number());
             }
             Self::Count => {
                 w.large(1, 0);

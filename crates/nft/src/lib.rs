@@ -17,6 +17,7 @@ mod expression;
 mod log;
 mod read;
 mod rule;
+mod rules;
 mod set;
 mod socket;
 
@@ -25,10 +26,11 @@ pub use commit::Nft;
 pub use element::{Element, Key};
 pub use error::NftError;
 pub use events::{Change, Events};
-pub use expression::{Compare, Expression, Lookup, Payload, Register, Verdict};
+pub use expression::{Compare, Expression, Lookup, Payload, Register, Tracked, Verdict};
 pub use log::{Copy, Logs};
 pub use read::{Counter, Stored};
 pub use rule::Rule;
+pub use rules::StoredRule;
 pub use set::{DataType, SetSpec};
 
 /// Length of an interface's name with its end, in bytes (`IFNAMSIZ`).

@@ -10,13 +10,16 @@ use crate::{
 
 const SUBSYSTEM: u16 = 10 << 8;
 const GET_TABLE: u16 = 1;
+const NEW_CHAIN: u16 = 3;
 const GET_CHAIN: u16 = 4;
+const NEW_SET: u16 = 9;
+const GET_SET: u16 = 10;
 const NEW_ELEMENT: u16 = 12;
 const GET_ELEMENT: u16 = 13;
 const NEW_GENERATION: u16 = 15;
 const GET_GENERATION: u16 = 16;
 const REQUEST: u16 = 0x1;
-const DUMP: u16 = 0x300;
+pub(crate) const DUMP: u16 = 0x300;
 /// How often a list is begun anew because it changed while it was read.
 const TRIES: usize = 20;
 
@@ -40,6 +43,12 @@ pub struct Stored {
     pub counter: Option<Counter>,
     /// Time until it ends, if it does.
     pub left: Option<Duration>,
+    /// It ends a span instead of being an element.
+    pub end: bool,
+    /// The chain that its verdict names, if it has one that does.
+    pub chain: Option<String>,
+    /// Its value, if it has one.
+    pub value: Option<Key>,
 }
 
 impl Stored {
@@ -47,12 +56,12 @@ impl Stored {
     pub fn element(&self) -> crate::Element {
         match &self.last {
             Some(last) => crate::Element::range(self.key.clone(), last.clone()),
-            None => crate::Element::new(self.key.clone()),
+            None => crate::Element { end: self.end, ..crate::Element::new(self.key.clone()) },
         }
     }
 }
 
-fn request(kind: u16, flags: u16, family: u8, content: impl FnOnce(&mut Writer)) -> Vec<u8> {
+pub(crate) fn request(kind: u16, flags: u16, family: u8, content: impl FnOnce(&mut Writer)) -> Vec<u8> {
     let mut out = Writer(vec![0; 16]);
     out.0.extend_from_slice(&[family, 0, 0, 0]);
     content(&mut out);
@@ -68,7 +77,7 @@ fn key(bytes: &[u8]) -> Result<Key, NftError> {
     attributes::find(bytes, 1)?.map(Key::raw).ok_or(NftError::Answer("an element has no key"))
 }
 
-fn counter(expression: &[u8]) -> Result<Option<Counter>, NftError> {
+pub(crate) fn counter(expression: &[u8]) -> Result<Option<Counter>, NftError> {
     let named = attributes::find(expression, 1)?.is_some_and(|name| attributes::text(name) == "counter");
     let Some(data) = attributes::find(expression, 2)?.filter(|_| named) else { return Ok(None) };
     let number = |kind| attributes::find(data, kind).map(|value| value.map_or(0, attributes::large));
@@ -76,11 +85,18 @@ fn counter(expression: &[u8]) -> Result<Option<Counter>, NftError> {
 }
 
 fn element(bytes: &[u8]) -> Result<Stored, NftError> {
-    let mut stored = Stored { key: Key::default(), last: None, counter: None, left: None };
+    let mut stored = Stored { key: Key::default(), last: None, counter: None, left: None, end: false, chain: None, value: None };
     for attribute in attributes::read(bytes) {
         let (kind, value) = attribute?;
         match kind {
             1 => stored.key = key(value)?,
+            2 => {
+                stored.value = attributes::find(value, 1)?.map(Key::raw);
+                if let Some(verdict) = attributes::find(value, 2)? {
+                    stored.chain = attributes::find(verdict, 2)?.map(|name| attributes::text(name).to_owned());
+                }
+            }
+            3 => stored.end = attributes::number(value) & 1 != 0,
             5 => stored.left = Some(Duration::from_millis(attributes::large(value))),
             7 => stored.counter = counter(value)?,
             10 => stored.last = Some(key(value)?),
@@ -132,6 +148,56 @@ impl Nft {
             Err(error) if error.is_missing() => Ok(false),
             Err(error) => Err(error),
         }
+    }
+
+    /// Names of the chains of a table; none without the table.
+    ///
+    /// # Errors
+    /// When the kernel does not answer as it should.
+    pub fn chains(&mut self, family: Family, table: &str) -> Result<Vec<String>, NftError> {
+        self.names(family, table, GET_CHAIN, NEW_CHAIN, 3)
+    }
+
+    /// Names of the sets of a table; none without the table.
+    ///
+    /// # Errors
+    /// When the kernel does not answer as it should.
+    pub fn sets(&mut self, family: Family, table: &str) -> Result<Vec<String>, NftError> {
+        self.names(family, table, GET_SET, NEW_SET, 2)
+    }
+
+    fn names(&mut self, family: Family, table: &str, get: u16, new: u16, attribute: u16) -> Result<Vec<String>, NftError> {
+        let question = request(get, DUMP, family.number(), |w| w.text(1, table));
+        self.list(&question, "list a table", |kind, payload, names| {
+            // Older kernels list every table.
+            let here = attributes::find(payload, 1)?.is_some_and(|name| attributes::text(name) == table);
+            if kind == new
+                && here
+                && let Some(name) = attributes::find(payload, attribute)?
+            {
+                names.push(attributes::text(name).to_owned());
+            }
+            Ok(())
+        })
+    }
+
+    /// Asks for a list, anew when it changed while it was read.
+    pub(crate) fn list<T>(
+        &mut self,
+        question: &[u8],
+        what: &str,
+        mut each: impl FnMut(u16, &[u8], &mut Vec<T>) -> Result<(), NftError>,
+    ) -> Result<Vec<T>, NftError> {
+        for _ in 0..TRIES {
+            let mut all = Vec::new();
+            match self.ask(question, what, |kind, payload| each(kind, payload, &mut all)) {
+                Ok(()) => return Ok(all),
+                Err(error) if error.is_missing() && all.is_empty() => return Ok(all),
+                Err(NftError::Changed) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(NftError::Changed)
     }
 
     /// The elements of a set.

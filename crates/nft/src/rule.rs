@@ -4,7 +4,10 @@ use crate::{Compare, Expression, Key, Lookup, Payload, Register, Verdict};
 
 /// A rule under construction. Every condition ends it for packets that do not fulfil it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Rule(pub(crate) Vec<Expression>);
+pub struct Rule {
+    pub(crate) expressions: Vec<Expression>,
+    pub(crate) comment: Option<String>,
+}
 
 impl Rule {
     /// One for all packets.
@@ -15,8 +18,32 @@ impl Rule {
     /// Adds an expression.
     #[must_use]
     pub fn with(mut self, expression: Expression) -> Self {
-        self.0.push(expression);
+        self.expressions.push(expression);
         self
+    }
+
+    /// With a word about it, for who lists the rules; cut to 120 bytes.
+    #[must_use]
+    pub fn comment(mut self, text: &str) -> Self {
+        let end = (0..=text.len().min(120)).rev().find(|end| text.is_char_boundary(*end)).unwrap_or_default();
+        self.comment = Some(text[..end].to_owned());
+        self
+    }
+
+    /// Those whose connection is in one of these states.
+    #[must_use]
+    pub fn tracked(self, states: crate::Tracked) -> Self {
+        self.with(Expression::Tracked(Register::FIRST)).with(Expression::Mask(Register::FIRST, states.key())).with(Expression::If(
+            Register::FIRST,
+            Compare::NotEqual,
+            Key::raw(&[0; 4]),
+        ))
+    }
+
+    /// Those in which these bytes are, or are not, in a set.
+    #[must_use]
+    pub fn bytes_in(self, payload: Payload, lookup: Lookup, set: &str) -> Self {
+        self.with(Expression::Load(payload, Register::FIRST)).with(Expression::Set(Register::FIRST, lookup, set.to_owned()))
     }
 
     /// Those that came in by an interface whose name begins so.

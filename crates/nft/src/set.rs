@@ -15,11 +15,14 @@ pub enum DataType {
     Ipv6,
     /// A port.
     Port,
+    /// Two bytes that are no port: a VLAN, a zone of connection tracking.
+    Short,
 }
 
 impl DataType {
     fn number(self) -> u32 {
         match self {
+            Self::Short => 4,
             Self::Ipv4 => 7,
             Self::Ipv6 => 8,
             Self::Mac => 9,
@@ -31,7 +34,7 @@ impl DataType {
     /// Bytes of a value.
     fn length(self) -> u32 {
         match self {
-            Self::Port => 2,
+            Self::Port | Self::Short => 2,
             Self::Ipv4 => 4,
             Self::Mac => 6,
             Self::Ipv6 | Self::Interface => 16,
@@ -46,12 +49,14 @@ pub struct SetSpec {
     pub name: String,
     /// Parts of its key.
     pub key: Vec<DataType>,
-    /// Its elements may be ranges. For keys of several parts only.
+    /// Its elements may be ranges: [`Element::range`] for keys of several parts, [`Element::span`] for those of one.
     pub intervals: bool,
     /// Its elements may end by time.
     pub timeouts: bool,
     /// Its elements have verdicts.
     pub verdicts: bool,
+    /// Its elements have values of this type.
+    pub values: Option<DataType>,
     /// Its elements may count.
     pub counters: bool,
     /// Each of its elements is found at most so many times a second; more is as if it was not there.
@@ -61,7 +66,16 @@ pub struct SetSpec {
 impl SetSpec {
     /// One of plain keys.
     pub fn new(name: &str, key: &[DataType]) -> Self {
-        Self { name: name.to_owned(), key: key.to_vec(), intervals: false, timeouts: false, verdicts: false, counters: false, rate: None }
+        Self {
+            name: name.to_owned(),
+            key: key.to_vec(),
+            intervals: false,
+            timeouts: false,
+            verdicts: false,
+            values: None,
+            counters: false,
+            rate: None,
+        }
     }
 
     /// With ranges.
@@ -82,6 +96,13 @@ impl SetSpec {
     #[must_use]
     pub fn verdicts(mut self) -> Self {
         self.verdicts = true;
+        self
+    }
+
+    /// With values.
+    #[must_use]
+    pub fn values(mut self, data: DataType) -> Self {
+        self.values = Some(data);
         self
     }
 
@@ -108,8 +129,8 @@ impl SetSpec {
         const VERDICT: u32 = 0xffff_ff00;
         let joined = self.key.len() > 1;
         let mut flags = 0;
-        for (flag, set) in [(INTERVAL, self.intervals), (MAP, self.verdicts), (TIMEOUT, self.timeouts), (CONCAT, self.intervals && joined)]
-        {
+        let map = self.verdicts || self.values.is_some();
+        for (flag, set) in [(INTERVAL, self.intervals), (MAP, map), (TIMEOUT, self.timeouts), (CONCAT, self.intervals && joined)] {
             flags |= if set { flag } else { 0 };
         }
         w.text(2, &self.name);
@@ -119,6 +140,9 @@ impl SetSpec {
         if self.verdicts {
             w.number(6, VERDICT);
             w.number(7, 0);
+        } else if let Some(data) = self.values {
+            w.number(6, data.number());
+            w.number(7, data.length());
         }
         if joined && self.intervals {
             w.nested(9, |w| {

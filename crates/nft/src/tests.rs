@@ -184,3 +184,53 @@ fn names_are_filled_up_and_cut_to_what_an_interface_can_have() {
     assert_eq!(name_bytes("0123456789abcdefgh"), *b"0123456789abcde\0");
     assert_eq!(Key::raw(&[1]).and(&[2, 3]).bytes(), [1, 2, 3, 0]);
 }
+
+#[test]
+fn kernel_maps_spans_comments_and_names_are_read_back() {
+    kernel(|socket| {
+        let port = |number: u16| Key::raw(&number.to_be_bytes());
+        let spans: Vec<Element> = [(80, 90), (443, 443), (60_000, 65_535)]
+            .into_iter()
+            .flat_map(|(first, last)| Element::span(port(first), &port(last)))
+            .collect();
+        assert_eq!(spans.iter().filter(|element| element.is_end()).count(), 2, "nothing is behind the last port");
+        let zones = SetSpec::new("zones", &[DataType::Interface, DataType::Short]).values(DataType::Short);
+        let name = Key::name("br0").and(&[0, 5]);
+        let batch = new()
+            .set(&SetSpec::new("ports", &[DataType::Port]).intervals())
+            .set(&SetSpec::new("todo", &[DataType::Interface]).verdicts())
+            .set(&zones)
+            .elements("ports", &spans)
+            .chain("old")
+            .rule("old", &Rule::new().bytes_in(Payload::Transport(2, 2), Lookup::In, "ports").comment("rule of ports").count().drop())
+            .elements("todo", &[Element::new(Key::name("vt0")).verdict(Verdict::Jump("old".to_owned()))])
+            .elements("zones", &[Element::new(name.clone()).value(Key::raw(&7_u16.to_ne_bytes()))]);
+        socket.commit(batch).unwrap();
+        assert!(nft("list set bridge t_test ports").contains("elements = { 80-90, 443, 60000-65535 }"), "{}", nft("list ruleset"));
+        assert!(nft("list chain bridge t_test old").contains("comment \"rule of ports\""));
+        assert_eq!(socket.chains(Family::Bridge, TABLE).unwrap(), ["old"]);
+        let mut sets = socket.sets(Family::Bridge, TABLE).unwrap();
+        sets.sort();
+        assert_eq!(sets, ["ports", "todo", "zones"]);
+        assert_eq!(socket.elements(Family::Bridge, TABLE, "todo").unwrap()[0].chain.as_deref(), Some("old"));
+        let zone = &socket.elements(Family::Bridge, TABLE, "zones").unwrap()[0];
+        assert_eq!((&zone.key, &zone.value), (&name, &Some(Key::raw(&7_u16.to_ne_bytes()))));
+        let rules = socket.rules(Family::Bridge, TABLE, "old").unwrap();
+        assert_eq!(rules, [StoredRule { comment: Some("rule of ports".to_owned()), counter: Some(Counter::default()) }]);
+        // One change leads the link to another chain, and removes the one before it and its set.
+        let element = Element::new(Key::name("vt0"));
+        let batch = Batch::new(Family::Bridge, TABLE)
+            .chain("new")
+            .remove_elements("todo", std::slice::from_ref(&element))
+            .elements("todo", &[element.verdict(Verdict::Jump("new".to_owned()))])
+            .without_chain("old")
+            .without_set("ports");
+        socket.commit(batch).unwrap();
+        assert_eq!(socket.chains(Family::Bridge, TABLE).unwrap(), ["new"]);
+        assert_eq!(socket.elements(Family::Bridge, TABLE, "todo").unwrap()[0].chain.as_deref(), Some("new"));
+        // What is in use is not removed, and then nothing is.
+        assert!(socket.commit(Batch::new(Family::Bridge, TABLE).without_set("zones").without_chain("new")).is_err());
+        assert_eq!(socket.sets(Family::Bridge, TABLE).unwrap().len(), 2);
+        assert_eq!(socket.chains(Family::Bridge, "not_there").unwrap(), Vec::<String>::new());
+    });
+}
