@@ -34,6 +34,9 @@ pub struct Numbers {
     feed: Gauge,
     last_list: Gauge,
     sweep_held: Gauge,
+    guard: Gauge,
+    guard_repairs: Counter,
+    lessons: Counter,
 }
 
 fn gauge(gauge: &Gauge, count: usize) {
@@ -64,7 +67,22 @@ impl Numbers {
             registry.register("feed_connected", "NAPI tells of its changes", self.feed.clone());
             registry.register("last_list_timestamp_seconds", "When NAPI last listed the NICs of this node", self.last_list.clone());
             registry.register("sweep_held", "NICs that seem to be leftovers and are too many to be", self.sweep_held.clone());
+            registry.register("guard_in_force", "The guard of guests' NICs is looked after", self.guard.clone());
+            registry.register("guard_repairs", "Times that the guard was found spoilt and made anew", self.guard_repairs.clone());
+            registry.register("addresses_learned", "Addresses that guests were given, or gave back", self.lessons.clone());
         });
+    }
+
+    pub(crate) fn guard(&self, in_force: bool) {
+        self.guard.set(i64::from(in_force));
+    }
+
+    pub(crate) fn repaired(&self) {
+        self.guard_repairs.inc();
+    }
+
+    pub(crate) fn learned(&self) {
+        self.lessons.inc();
     }
 
     pub(crate) fn requested(&self, ok: bool) {
@@ -125,6 +143,9 @@ impl Numbers {
             "changes": self.changes.get_or_create(&ended(true)).get(),
             "changes_failed": self.changes.get_or_create(&ended(false)).get(),
             "reboots": self.reboots.get(),
+            "guard_in_force": self.guard.get() == 1,
+            "guard_repairs": self.guard_repairs.get(),
+            "addresses_learned": self.lessons.get(),
         })
     }
 }

@@ -1,6 +1,6 @@
 //! The agent on its node: configuration, identity, threads, signals.
 
-use std::{sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use serde_json::json;
 use tokio::sync::{Notify, mpsc};
@@ -17,6 +17,7 @@ use crate::{
     Agent, AgentConfig, NAME, Numbers, Settings,
     agent::Sources,
     feed,
+    guarding::Guarding,
     local::{Me, Pace},
     machine::{watch_links, watch_tags},
     node::{RealNode, load_kept},
@@ -42,7 +43,7 @@ pub enum StartError {
     Kept(String),
     /// The machine refused something.
     #[error("could not {0}")]
-    System(&'static str, #[source] std::io::Error),
+    System(&'static str, #[source] io::Error),
 }
 
 /// How long the agent's loop may be busy with one thing: a list of NAPI's in many pages.
@@ -101,6 +102,13 @@ pub async fn serve(layout: &Layout) -> Result<(), StartError> {
         }
         status
     });
+    // Before anything else, and whether or not there is a NAPI.
+    let (at, own) = (layout.clone(), numbers.clone());
+    let guarding = tokio::task::spawn_blocking(move || Guarding::start(&at, &own))
+        .await
+        .map_err(io::Error::other)
+        .and_then(|started| started)
+        .map_err(|error| StartError::System("look after the guard", error))?;
     let stop = CancellationToken::new();
     let page = triton_agent::metrics::spawn(layout, NAME, page, status, stop.clone().cancelled_owned())?;
     let result = tokio::select! {
@@ -110,6 +118,7 @@ pub async fn serve(layout: &Layout) -> Result<(), StartError> {
             Ok(())
         }
     };
+    drop(guarding);
     ready::stopping();
     stop.cancel();
     let _ = page.await;
@@ -128,7 +137,7 @@ async fn keep_in_step(layout: &Layout, changes: Arc<Changes>, numbers: Numbers) 
     };
     let (server, kept) = tokio::task::spawn_blocking(facts)
         .await
-        .map_err(|error| StartError::System("read the facts of the node", std::io::Error::other(error)))??;
+        .map_err(|error| StartError::System("read the facts of the node", io::Error::other(error)))??;
     let url: BaseUrl = config.napi.url.parse()?;
     let napi = Napi::new(&user_agent(server), url.clone());
     watch(layout, changes.clone()).map_err(|error| StartError::System("start the watcher", error))?;

@@ -13,6 +13,7 @@ mod error;
 mod learned;
 mod owner;
 mod protection;
+mod snoop;
 mod table;
 
 pub use counters::Drops;
@@ -20,6 +21,7 @@ pub use error::GuardError;
 pub use learned::{LEARNED_MOST, Learned};
 pub use owner::Guard;
 pub use protection::{Protection, link_local};
+pub use snoop::{Heard, Lesson, Snoop};
 pub use table::{COPIES, TABLE};
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use crate::{
     Drops, GuardError, Protection,
     elements::{all_link_sets, derived, link, of_link},
     learned::{Learned, Store},
-    table::{Reason, TABLE, VERSION, build, links::KNOWN, pairs},
+    table::{Reason, TABLE, TOLD, VERSION, build, links::KNOWN, pairs},
 };
 
 /// How long a change waits for another; each takes milliseconds.
@@ -40,6 +40,34 @@ impl Guard {
     /// When the kernel does not answer.
     pub fn is_there(&mut self) -> Result<bool, GuardError> {
         Ok(self.nft.has_chain(Family::Bridge, TABLE, VERSION)?)
+    }
+
+    /// True if the table is there as this version made it: with all of its rules.
+    ///
+    /// # Errors
+    /// When the kernel does not answer.
+    pub fn is_whole(&mut self) -> Result<bool, GuardError> {
+        let copies = self.nft.has_chain(Family::Bridge, TABLE, TOLD)?;
+        Ok(self.is_there()? && self.nft.rules(Family::Bridge, TABLE)? == build(copies).rules())
+    }
+
+    /// Makes the table anew if it is not there, or not whole, and some NIC is to be guarded: `all` of them, asked for under the lock so that
+    /// none that was guarded meanwhile is left out. Their number; none if there was nothing to do (rulings 9, 25).
+    ///
+    /// # Errors
+    /// As [`Guard::protect`].
+    pub fn repair(&mut self, all: impl FnOnce() -> Result<Vec<Protection>, String>) -> Result<Option<usize>, GuardError> {
+        let _lock = Lock::take(&self.lock, "repair the guard", PATIENCE)?;
+        if self.is_whole()? {
+            return Ok(None);
+        }
+        let all = all().map_err(GuardError::Unknown)?;
+        if all.is_empty() {
+            return Ok(None);
+        }
+        self.retain_learned(&all)?;
+        self.rebuild(&all)?;
+        Ok(Some(all.len()))
     }
 
     /// Makes the table anew, in one transaction, with exactly these NICs. Addresses that were learned are kept.

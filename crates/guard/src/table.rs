@@ -14,6 +14,8 @@ const PRIORITY: i32 = -350;
 pub(crate) const VERSION: &str = "version_2";
 /// The netlink group that copies of addresses' being given go to, and how much of each.
 pub const COPIES: (u16, u32) = (1546, 1500);
+/// The chain that copies what guests are told; there only where copies can be made.
+pub(crate) const TOLD: &str = "told";
 /// Copies of one NIC's questions, and of answers to it, in a second; a client sends some ten in a minute.
 const COPIES_A_SECOND: u32 = 20;
 
@@ -350,11 +352,11 @@ pub(crate) fn build(copies: bool) -> Batch {
     let own_port = rule().input_begins(GUEST).output_begins(triton_netconf::HOST_PORT_PREFIX).goto(Reason::Host.name());
     batch = batch.base_chain("to_own_ports", at(Hook::Forward)).rule("to_own_ports", &own_port);
     if copies {
-        batch = batch.chain("told");
+        batch = batch.chain(TOLD);
         for rule in told() {
-            batch = batch.rule("told", &rule);
+            batch = batch.rule(TOLD, &rule);
         }
-        batch = batch.base_chain("to_guests", at(Hook::Postrouting)).rule("to_guests", &rule().output_begins(GUEST).jump("told"));
+        batch = batch.base_chain("to_guests", at(Hook::Postrouting)).rule("to_guests", &rule().output_begins(GUEST).jump(TOLD));
     }
     batch
 }

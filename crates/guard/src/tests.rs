@@ -2,5 +2,6 @@
 
 mod change;
 mod frames;
+mod snoop;
 mod spoof;
 mod wire;

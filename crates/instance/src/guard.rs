@@ -35,6 +35,37 @@ pub fn all_protections(layout: &Layout) -> Result<Vec<Protection>, String> {
     Ok(all)
 }
 
+/// What the NICs that have a link, or are about to get one, may send.
+///
+/// # Errors
+/// As [`all_protections`].
+fn present_protections(layout: &Layout) -> Result<Vec<Protection>, String> {
+    let (machines, runs) = (Machines::new(layout), RunStates::new(layout));
+    let mut all = Vec::new();
+    for uuid in machines.uuids().map_err(|error| crate::error::chain_text(&error))? {
+        let starting = matches!(runs.find(uuid), Ok(Some(run)) if run.phase == RunPhase::Starting);
+        match machines.read_alone(uuid) {
+            Ok(file) => {
+                let present = |protection: &Protection| starting || nix::net::if_::if_nametoindex(protection.link.as_str()).is_ok();
+                all.extend(protections(&file.config).into_iter().filter(present));
+            }
+            Err(error) => {
+                tracing::warn!(vm_uuid = %uuid, error = %crate::error::chain_text(&error), "its NICs are not guarded: they send nothing");
+            }
+        }
+    }
+    Ok(all)
+}
+
+/// Makes the guard anew if somebody emptied it, for all NICs that have a link in this network namespace or are about to get one. Their
+/// number; none if there was nothing to do.
+///
+/// # Errors
+/// When the store of instances is not there, or the kernel does not take it.
+pub fn repair(layout: &Layout) -> Result<Option<usize>, GuardError> {
+    Guard::open(layout)?.repair(|| present_protections(layout))
+}
+
 /// Guards the NICs of `config` as it is now, in one transaction. The instance's links need not be there yet.
 ///
 /// # Errors

@@ -93,12 +93,13 @@ pub struct Batch {
     /// Where each message begins, and what it is for: the kernel names a failed one by its number.
     pub(crate) messages: Vec<String>,
     sets: u32,
+    rules: usize,
 }
 
 impl Batch {
     /// An empty change of `table`.
     pub fn new(family: Family, table: &str) -> Self {
-        let mut batch = Self { family, table: table.to_owned(), out: Writer::default(), messages: Vec::new(), sets: 0 };
+        let mut batch = Self { family, table: table.to_owned(), out: Writer::default(), messages: Vec::new(), sets: 0, rules: 0 };
         batch.control(BATCH_BEGIN);
         batch
     }
@@ -219,6 +220,7 @@ impl Batch {
     /// Adds a rule at the end of a chain.
     #[must_use]
     pub fn rule(mut self, chain: &str, rule: &Rule) -> Self {
+        self.rules += 1;
         self.message(Message::NewRule, CREATE | APPEND, format!("add a rule to {chain}"), |w| {
             w.text(2, chain);
             w.nested(4, |w| rule.expressions.iter().for_each(|expression| expression.write(w)));
@@ -232,6 +234,11 @@ impl Batch {
             }
         });
         self
+    }
+
+    /// Number of rules that it adds.
+    pub fn rules(&self) -> usize {
+        self.rules
     }
 
     /// Removes all rules of a chain.

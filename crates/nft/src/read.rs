@@ -14,6 +14,8 @@ const NEW_CHAIN: u16 = 3;
 const GET_CHAIN: u16 = 4;
 const NEW_SET: u16 = 9;
 const GET_SET: u16 = 10;
+const NEW_RULE: u16 = 6;
+const GET_RULE: u16 = 7;
 const NEW_ELEMENT: u16 = 12;
 const GET_ELEMENT: u16 = 13;
 const NEW_GENERATION: u16 = 15;
@@ -140,6 +142,29 @@ impl Nft {
             w.text(3, chain);
         });
         self.has(&question, "look for a chain")
+    }
+
+    /// Number of rules in all chains of a table; none if it is not there.
+    ///
+    /// # Errors
+    /// When the kernel does not answer as it should.
+    pub fn rules(&mut self, family: Family, table: &str) -> Result<usize, NftError> {
+        let question = request(GET_RULE, DUMP, family.number(), |w| w.text(1, table));
+        for _ in 0..TRIES {
+            let mut count = 0;
+            let result = self.ask(&question, "count the rules of a table", |kind, payload| {
+                let ours = attributes::find(payload, 1)?.is_some_and(|name| attributes::text(name) == table);
+                count += usize::from(kind == NEW_RULE && ours);
+                Ok(())
+            });
+            match result {
+                Ok(()) => return Ok(count),
+                Err(NftError::Changed) => {}
+                Err(error) if error.is_missing() => return Ok(0),
+                Err(error) => return Err(error),
+            }
+        }
+        Err(NftError::Changed)
     }
 
     fn has(&mut self, question: &[u8], what: &str) -> Result<bool, NftError> {

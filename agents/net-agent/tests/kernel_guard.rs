@@ -1,0 +1,109 @@
+//! The upkeep of the guard, in a network namespace of its own, with instances that are files and links that are real.
+
+#![allow(clippy::unwrap_used, reason = "a panic here is a failed test")]
+
+use std::{
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use net_agent::{Guarding, Numbers};
+use nix::sched::{CloneFlags, unshare};
+use triton_files::Layout;
+use triton_instance::{Machines, RunStates, host_link};
+use triton_types::{InstanceUuid, Lifecycle, MachineFile, Nic, RunPhase, VmConfig};
+
+fn run(line: &str) -> String {
+    let mut words = line.split(' ');
+    let output = Command::new(words.next().unwrap()).args(words).output().unwrap();
+    assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+struct Node {
+    layout: Layout,
+    _root: tempfile::TempDir,
+}
+
+impl Node {
+    fn new() -> Self {
+        unshare(CloneFlags::CLONE_NEWNET).unwrap();
+        let root = tempfile::tempdir().unwrap();
+        let layout = Layout::new(root.path());
+        layout.prepare().unwrap();
+        Self { layout, _root: root }
+    }
+
+    /// An instance with a NIC, its link there or not.
+    fn instance(&self, address: &str, phase: RunPhase, with_link: bool) -> (InstanceUuid, String) {
+        let uuid = InstanceUuid::random();
+        let [.., a, b] = *uuid.as_uuid().as_bytes();
+        let mut config = VmConfig::bare(uuid);
+        let mut nic = Nic::new("net0", triton_types::Mac([2, 8, 0x20, 0, a, b]), "external".parse().unwrap());
+        nic.ips = vec![format!("{address}/24").parse().unwrap()];
+        config.nics = vec![nic];
+        let file = MachineFile { format: 1, lifecycle: Lifecycle::Installed, storage: None, config };
+        Machines::new(&self.layout).write(&file).unwrap();
+        RunStates::new(&self.layout).update(uuid, |run| run.phase = phase).unwrap();
+        let link = host_link(uuid, "net0");
+        if with_link {
+            run(&format!("ip link add {link} type veth"));
+        }
+        (uuid, link)
+    }
+}
+
+fn until(what: &str, is: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !is() {
+        assert!(Instant::now() < deadline, "{what} did not come: {}", run("nft list ruleset"));
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// net-agent case 78, rulings 9 and 25
+#[test]
+fn kernel_the_guard_is_restored_at_start_and_after_every_flush_with_the_links_that_are_there() {
+    let node = Node::new();
+    let (_, running) = node.instance("10.0.0.5", RunPhase::Running, true);
+    let (_, starting) = node.instance("10.0.0.6", RunPhase::Starting, false);
+    let (_, stopped) = node.instance("10.0.0.7", RunPhase::Stopped, false);
+    let numbers = Numbers::default();
+    let guarding = Guarding::start(&node.layout, &numbers).unwrap();
+    let rules = run("nft list table bridge triton_guard");
+    assert!(rules.contains(&running) && rules.contains(&starting) && !rules.contains(&stopped), "{rules}");
+    for round in 2..5 {
+        let begun = Instant::now();
+        run(if round == 3 { "nft flush chain bridge triton_guard from_guests" } else { "nft flush ruleset" });
+        until("the repair", || numbers.status()["guard_repairs"] == round);
+        assert!(run("nft list table bridge triton_guard").contains(&running));
+        assert!(begun.elapsed() < Duration::from_secs(5));
+    }
+    assert_eq!(numbers.status()["guard_in_force"], true);
+    drop(guarding);
+}
+
+/// net-agent case 77
+#[test]
+fn kernel_a_table_that_went_with_its_last_nic_is_not_made_again() {
+    let node = Node::new();
+    let (uuid, link) = node.instance("10.0.0.5", RunPhase::Running, true);
+    let numbers = Numbers::default();
+    let guarding = Guarding::start(&node.layout, &numbers).unwrap();
+    // As a stop does it: the link first, then its guard, then the state.
+    run(&format!("ip link delete {link}"));
+    triton_guard::Guard::open(&node.layout).unwrap().forget(&[link]).unwrap();
+    let (_, other) = node.instance("10.0.0.6", RunPhase::Running, false);
+    RunStates::new(&node.layout).update(uuid, |run| run.phase = RunPhase::Stopped).unwrap();
+    // The next change of anybody's rules is looked at: nothing is to be guarded then either.
+    run("nft add table bridge somebody");
+    run("nft delete table bridge somebody");
+    assert_eq!(run("nft list ruleset"), "");
+    assert_eq!(numbers.status()["guard_repairs"], 1);
+    // A link that comes without a guard, and a change: it is guarded.
+    run(&format!("ip link add {other} type veth"));
+    run("nft add table bridge triton_guard");
+    until("the guard of the second", || numbers.status()["guard_repairs"] == 2);
+    assert!(run("nft list table bridge triton_guard").contains(&other));
+    drop(guarding);
+}
