@@ -48,7 +48,7 @@ impl Guard {
     /// When the kernel does not answer.
     pub fn is_whole(&mut self) -> Result<bool, GuardError> {
         let copies = self.nft.has_chain(Family::Bridge, TABLE, TOLD)?;
-        Ok(self.is_there()? && self.nft.rules(Family::Bridge, TABLE)? == build(copies).rules())
+        Ok(self.is_there()? && self.nft.count_rules(Family::Bridge, TABLE)? == build(copies).rules())
     }
 
     /// Makes the table anew if it is not there, or not whole, and some NIC is to be guarded: `all` of them, asked for under the lock so that

@@ -148,7 +148,7 @@ impl Nft {
     ///
     /// # Errors
     /// When the kernel does not answer as it should.
-    pub fn rules(&mut self, family: Family, table: &str) -> Result<usize, NftError> {
+    pub fn count_rules(&mut self, family: Family, table: &str) -> Result<usize, NftError> {
         let question = request(GET_RULE, DUMP, family.number(), |w| w.text(1, table));
         for _ in 0..TRIES {
             let mut count = 0;
