@@ -101,6 +101,16 @@ uuid_kind!(
     NetworkUuid,
     "a network uuid"
 );
+uuid_kind!(
+    /// A rule of the cloud firewall.
+    RuleUuid,
+    "a rule uuid"
+);
+uuid_kind!(
+    /// An account: who owns an instance or a rule.
+    OwnerUuid,
+    "an owner uuid"
+);
 
 #[cfg(test)]
 mod tests {
