@@ -2,7 +2,7 @@
 //!
 //! Called by the owners of tables (`guard`). A [`Batch`] is all of a change: the kernel takes it whole or not at all, and says which
 //! message it did not like. [`Nft`] commits batches and reads sets and their counters back; [`Events`] tells of changes by anybody;
-//! [`Logs`] has the copies of packets that rules send.
+//! [`Logs`] has the copies of packets that rules send; [`Connections`] forgets tracked connections.
 //! Knows nothing of Triton. Synchronous: the kernel answers within the call.
 //!
 //! The message formats are those of the kernel's `nf_tables.h`; docs/decisions/nftables.md says why no library is used.
@@ -10,6 +10,7 @@
 mod attributes;
 mod batch;
 mod commit;
+mod conntrack;
 mod element;
 mod error;
 mod events;
@@ -23,6 +24,7 @@ mod socket;
 
 pub use batch::{Batch, ChainHook, Family, Hook};
 pub use commit::Nft;
+pub use conntrack::Connections;
 pub use element::{Element, Key};
 pub use error::NftError;
 pub use events::{Change, Events};

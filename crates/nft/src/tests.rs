@@ -1,6 +1,11 @@
 //! On the real kernel, each test in a network namespace of its own; `nft` is the judge.
 
-use std::{net::Ipv4Addr, process::Command, thread, time::Duration};
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    process::Command,
+    thread,
+    time::Duration,
+};
 
 use nix::sched::{CloneFlags, unshare};
 
@@ -175,6 +180,35 @@ fn kernel_a_large_set_is_loaded_in_one_change() {
         assert_eq!(socket.elements(Family::Bridge, TABLE, "s").unwrap().len(), 20_000);
         socket.commit(Batch::new(Family::Bridge, TABLE).without_table()).unwrap();
         assert_eq!(nft("list ruleset"), "");
+    });
+}
+
+/// A UDP datagram over loopback from one address to another, which tracking remembers.
+fn talk(from: &str, to: &str) {
+    let ends = [from, to].map(|address| std::net::UdpSocket::bind(format!("{address}:0")).unwrap());
+    ends[0].send_to(b"x", ends[1].local_addr().unwrap()).unwrap();
+    ends[1].recv(&mut [0; 1]).unwrap();
+}
+
+#[test]
+fn kernel_connections_of_an_address_in_a_zone_are_forgotten_and_no_others() {
+    kernel(|_| {
+        assert!(Command::new("ip").args(["link", "set", "lo", "up"]).status().unwrap().success());
+        // Zone 5 for what goes to 127.0.0.5, zone 0 for the rest; before tracking, where packets of the machine itself begin.
+        nft("add table inet zones");
+        nft("add chain inet zones out { type filter hook output priority -300 ; }");
+        nft("add rule inet zones out ip daddr 127.0.0.5 ct zone set 5");
+        nft("add rule inet zones out ct state established accept");
+        talk("127.0.0.2", "127.0.0.3");
+        talk("127.0.0.2", "127.0.0.5");
+        talk("127.0.0.4", "127.0.0.6");
+        let mut connections = Connections::open().unwrap();
+        let address = |last: u8| IpAddr::from([127, 0, 0, last]);
+        assert_eq!(connections.forget(&[(9, address(2)), (0, address(9))].into()).unwrap(), 0, "another zone, another address");
+        assert_eq!(connections.forget(&[(5, address(2))].into()).unwrap(), 1, "the zone tells them apart");
+        assert_eq!(connections.forget(&[(0, address(3))].into()).unwrap(), 1, "either end counts");
+        assert_eq!(connections.forget(&[(0, address(2)), (5, address(5))].into()).unwrap(), 0, "they are gone");
+        assert_eq!(connections.forget(&[(0, address(6))].into()).unwrap(), 1, "others were left");
     });
 }
 
