@@ -38,6 +38,8 @@ pub fn adopt(node: &Node, starter: Starter) -> Result<(), String> {
             return Err(reason);
         }
     };
+    // The metadata service may still have the guest's line, and gives it back.
+    let line = supervisor::line(node);
     steps::reached("monitor.adopted");
     starter.ready(init.pid);
     note::info(node.uuid, &format!("adopted the running guest: its init is process {}", init.pid));
@@ -50,7 +52,7 @@ pub fn adopt(node: &Node, starter: Starter) -> Result<(), String> {
     note::info(node.uuid, if rebooted { "the adopted guest rebooted" } else { "the adopted guest ended" });
     if rebooted && !stopping {
         supervisor::between_boots(node, &record)?;
-        return supervisor::boot_until_end(node, None);
+        return supervisor::boot_until_end(node, None, line.as_ref());
     }
     ending::record(node, &record, None);
     Ok(())

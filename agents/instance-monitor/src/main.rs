@@ -17,6 +17,7 @@ mod ending;
 mod ffi;
 mod guest;
 mod hook;
+mod line;
 mod node;
 mod note;
 mod pause;

@@ -10,6 +10,7 @@ use triton_types::{ProcessRef, RunPhase, Timestamp};
 use crate::{
     ending, ffi,
     guest::{self, Start},
+    line::Line,
     node::Node,
     note::{self, chain},
     pause::{Pauses, chance},
@@ -23,7 +24,12 @@ pub fn run(node: &Node, starter: Starter) -> Result<(), String> {
         starter.failed(&reason);
         return Err(reason);
     }
-    boot_until_end(node, Some(starter))
+    boot_until_end(node, Some(starter), line(node).as_ref())
+}
+
+/// The place of the guest's serial line. A guest can do without one.
+pub fn line(node: &Node) -> Option<Line> {
+    Line::open(node).inspect_err(|error| note::warn(node.uuid, &format!("there can be no serial line: {error}"))).ok()
 }
 
 /// Refuses if another supervisor is there, and says that this one is.
@@ -45,11 +51,11 @@ fn take_charge(node: &Node) -> Result<(), String> {
 }
 
 /// Boots until the guest does not reboot. `starter` is told of the first boot; none is after an adoption.
-pub fn boot_until_end(node: &Node, mut starter: Option<Starter>) -> Result<(), String> {
+pub fn boot_until_end(node: &Node, mut starter: Option<Starter>, line: Option<&Line>) -> Result<(), String> {
     let mut pauses = Pauses::default();
     loop {
         let begun = Instant::now();
-        let (record, config) = match prepare(node) {
+        let (record, config) = match prepare(node, line) {
             Ok(prepared) => prepared,
             Err((record, reason)) => return fail(node, record.as_ref(), starter, reason),
         };
@@ -92,8 +98,14 @@ fn is_stopping(node: &Node) -> bool {
 }
 
 /// Files, groups and records of the next boot.
-fn prepare(node: &Node) -> Result<(BootRecord, std::path::PathBuf), (Option<BootRecord>, String)> {
-    let files = triton_instance::prepare(&node.layout, node.uuid).map_err(|e| (None, chain(&e)))?;
+fn prepare(node: &Node, line: Option<&Line>) -> Result<(BootRecord, std::path::PathBuf), (Option<BootRecord>, String)> {
+    let renew =
+        |line: &Line| line.renew(node).inspect_err(|error| note::warn(node.uuid, &format!("the guest has no serial line: {error}"))).ok();
+    let serial = line.and_then(renew);
+    let files = triton_instance::prepare(&node.layout, node.uuid, serial.as_deref()).map_err(|e| (None, chain(&e)))?;
+    for target in &files.left_out {
+        note::warn(node.uuid, &format!("the guest goes without its mount at /{target}: something that is no directory is there"));
+    }
     steps::reached("monitor.prepared");
     let record = BootRecord { oom_kills: node.oom_kills(&files.cgroup), cgroup: files.cgroup, zonepath: files.zonepath };
     let rest = || {

@@ -52,14 +52,14 @@ impl Guest {
 
     /// The answer to one line; `None` for a damaged frame.
     pub async fn answer(&self, line: &[u8]) -> Option<String> {
+        // Every line costs: a flood of empty or damaged ones too.
+        self.reads.take().await;
         let (verb, answer, request) = match parse(line) {
             Request::Invalid => return Some("invalid command\n".to_owned()),
             Request::Negotiate(true) => return Some("V2_OK\n".to_owned()),
             Request::Negotiate(false) | Request::Unknown => return Some("FAILURE\n".to_owned()),
             Request::Dropped => {
                 self.numbers.dropped();
-                // Not free either: a flood of them costs its sender time.
-                self.reads.take().await;
                 return None;
             }
             Request::Get(key) => ("GET", self.get(&key).await, None),
@@ -102,7 +102,6 @@ impl Guest {
     }
 
     async fn read(&self, look: impl FnOnce(&JsonMap) -> Answer + Send + 'static) -> Answer {
-        self.reads.take().await;
         let Ok(_turn) = self.readers.acquire().await else { return Answer::failure(UNAVAILABLE) };
         let (store, uuid) = (self.store.clone(), self.uuid);
         self.blocking(READ_DEADLINE, move || store.view(uuid).map(|vm| look(&vm))).await

@@ -7,10 +7,17 @@ use std::{
 
 use tokio_util::task::TaskTracker;
 use triton_files::Layout;
-use triton_instance::zonecontrol;
+use triton_instance::{LINE_SOCKET, zonecontrol};
 use triton_types::InstanceUuid;
 
-use crate::{Budget, Guest, Limits, Numbers, Store, server::Server};
+use crate::{Budget, Guest, Limits, Numbers, Store, lines::Line, server::Server};
+
+/// What one instance is served by.
+struct Served {
+    owner: u32,
+    server: Server,
+    line: Line,
+}
 
 /// The sockets.
 pub struct Fleet {
@@ -20,7 +27,7 @@ pub struct Fleet {
     memory: Arc<Budget>,
     numbers: Numbers,
     tasks: TaskTracker,
-    servers: BTreeMap<InstanceUuid, (u32, Server)>,
+    served: BTreeMap<InstanceUuid, Served>,
     missing: BTreeSet<InstanceUuid>,
     unlisted: bool,
 }
@@ -35,7 +42,7 @@ impl Fleet {
             limits: Arc::new(limits),
             numbers,
             tasks: TaskTracker::new(),
-            servers: BTreeMap::new(),
+            served: BTreeMap::new(),
             missing: BTreeSet::new(),
             unlisted: false,
         }
@@ -48,7 +55,7 @@ impl Fleet {
         match listed.map_err(|error| error.to_string()).and_then(|listed| listed) {
             Ok(mut uuids) => {
                 self.unlisted = false;
-                uuids.extend(self.servers.keys().copied());
+                uuids.extend(self.served.keys().copied());
                 uuids.extend(self.missing.iter().copied());
                 uuids.sort_unstable();
                 uuids.dedup();
@@ -70,32 +77,35 @@ impl Fleet {
         let owner = tokio::task::spawn_blocking(move || store.prepare(uuid)).await;
         match owner.map_err(|error| error.to_string()).and_then(|owner| owner) {
             Ok(None) => {
-                self.servers.remove(&uuid);
+                self.served.remove(&uuid);
                 self.missing.remove(&uuid);
             }
             Ok(Some(owner)) => self.serve(uuid, owner),
             Err(error) => {
                 // One that is served goes on being served.
-                if !self.servers.contains_key(&uuid) && self.missing.insert(uuid) {
+                if !self.served.contains_key(&uuid) && self.missing.insert(uuid) {
                     tracing::error!(vm_uuid = %uuid, %error, "an instance has no metadata socket");
                 }
             }
         }
-        self.numbers.set(self.servers.len(), self.missing.len());
+        self.numbers.set(self.served.len(), self.missing.len());
     }
 
     fn serve(&mut self, uuid: InstanceUuid, owner: u32) {
-        if self.servers.get(&uuid).is_some_and(|(served, server)| *served == owner && server.is_there()) {
+        if let Some(served) = self.served.get(&uuid).filter(|served| served.owner == owner && served.server.is_there()) {
+            served.line.wake();
             return;
         }
         // Its connections end: what they belong to is gone.
-        self.servers.remove(&uuid);
+        self.served.remove(&uuid);
         let path = self.layout.zonecontrol(uuid).join(zonecontrol::SOCKET);
         let guest = Guest::new(uuid, self.store.clone(), self.limits.clone(), &self.memory, self.numbers.clone());
-        match Server::start(Arc::new(guest), &path, owner, &self.tasks) {
+        let guest = Arc::new(guest);
+        match Server::start(guest.clone(), &path, owner, &self.tasks) {
             Ok(server) => {
+                let line = Line::start(guest, self.layout.runtime(uuid).join(LINE_SOCKET), &self.tasks);
                 self.missing.remove(&uuid);
-                self.servers.insert(uuid, (owner, server));
+                self.served.insert(uuid, Served { owner, server, line });
             }
             Err(error) => {
                 if self.missing.insert(uuid) {
@@ -107,11 +117,11 @@ impl Fleet {
 
     /// Instances with a socket.
     pub fn len(&self) -> usize {
-        self.servers.len()
+        self.served.len()
     }
 
     /// No instance has one.
     pub fn is_empty(&self) -> bool {
-        self.servers.is_empty()
+        self.served.is_empty()
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! One process for all instances. Each instance has a socket of its own, in a directory that its guest has mounted: who asks is
 //! known by where it asks, never by what it says. Values are read from the instance's files at each request, and a guest's
-//! writes go the way of `vmadm update`. Guests are hostile: each has its own share of connections, memory and work. Owns the
+//! writes go the way of `vmadm update`. A second way is the
+//! guest's serial line, which its monitor lends. Guests are hostile: each has its own share of connections, memory and work. Owns the
 //! sockets, and no other state.
 
 mod answer;
@@ -12,10 +13,12 @@ mod config;
 mod connection;
 mod fleet;
 mod limits;
+mod lines;
 mod metrics;
 mod real;
 mod server;
 mod store;
+mod terminal;
 mod write;
 
 pub use answer::Guest;
@@ -28,6 +31,7 @@ pub use metrics::Numbers;
 pub use real::{StartError, serve};
 pub use server::ServeError;
 pub use store::{RealStore, Store};
+pub use terminal::{Terminal, serve_line};
 
 /// The agent's name.
 pub const NAME: &str = "metadata-agent";

@@ -35,6 +35,8 @@ pub struct Limits {
     pub idle_ms: u64,
     /// Milliseconds that an answer may wait for its reader.
     pub stalled_ms: u64,
+    /// The same on the serial line, where the rest of the answer is then dropped.
+    pub serial_stalled_ms: u64,
     /// `sdc:customer_metadata.KEY` can be read, as upstream has it.
     pub sdc_customer_metadata: bool,
     /// A guest may change `operator-script`, as upstream has it.
@@ -57,6 +59,7 @@ impl Default for Limits {
             partial_ms: 60_000,
             idle_ms: 600_000,
             stalled_ms: 60_000,
+            serial_stalled_ms: 10_000,
             sdc_customer_metadata: false,
             guest_operator_script: false,
         }
@@ -75,6 +78,10 @@ impl Limits {
 
     pub(crate) fn idle(&self) -> Duration {
         Duration::from_millis(self.idle_ms)
+    }
+
+    pub(crate) fn serial_stalled(&self) -> Duration {
+        Duration::from_millis(self.serial_stalled_ms)
     }
 
     pub(crate) fn stalled(&self) -> Duration {

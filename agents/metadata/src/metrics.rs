@@ -23,6 +23,7 @@ pub struct Numbers {
     sockets: Gauge,
     missing: Gauge,
     connections: Gauge,
+    lines: Gauge,
 }
 
 impl Numbers {
@@ -40,6 +41,7 @@ impl Numbers {
             registry.register("sockets", "Instances with a socket", self.sockets.clone());
             registry.register("instances_without_socket", "Instances whose socket could not be made", self.missing.clone());
             registry.register("connections", "Connections that are open", self.connections.clone());
+            registry.register("serial_lines", "Serial lines of running guests that are served", self.lines.clone());
         });
     }
 
@@ -47,6 +49,7 @@ impl Numbers {
     pub fn status(&self) -> Value {
         json!({
             "sockets": self.sockets.get(), "instances_without_socket": self.missing.get(), "connections": self.connections.get(),
+            "serial_lines": self.lines.get(),
             "dropped_frames": self.dropped.get(), "refused_connections": self.refused.get(), "cut_connections": self.cut.get()
         })
     }
@@ -70,6 +73,11 @@ impl Numbers {
     pub(crate) fn set(&self, sockets: usize, missing: usize) {
         self.sockets.set(i64::try_from(sockets).unwrap_or(i64::MAX));
         self.missing.set(i64::try_from(missing).unwrap_or(i64::MAX));
+    }
+
+    pub(crate) fn line_open(&self) -> Connected {
+        self.lines.inc();
+        Connected(self.lines.clone())
     }
 
     pub(crate) fn connected(&self) -> Connected {

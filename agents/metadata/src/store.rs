@@ -64,7 +64,14 @@ impl Store for RealStore {
 
     fn prepare(&self, uuid: InstanceUuid) -> Result<Option<u32>, String> {
         match self.opened()?.ids(uuid) {
-            Ok(None) | Err(InstanceError::NotFound { .. }) => Ok(None),
+            Ok(None) => Ok(None),
+            Err(InstanceError::NotFound { .. }) => {
+                // Between the steps of its deletion the directory may have been made here once more.
+                if !self.instances()?.contains(&uuid) {
+                    zonecontrol::remove(&self.layout, uuid).map_err(|error| triton_agent::chain(&error).to_string())?;
+                }
+                Ok(None)
+            }
             Ok(Some(ids)) => {
                 zonecontrol::ensure(&self.layout, uuid, ids).map_err(|error| triton_agent::chain(&error).to_string())?;
                 Ok(Some(ids.base))

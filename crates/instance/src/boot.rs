@@ -20,6 +20,7 @@ use crate::{
     docker::Process,
     instances::cgroup_path,
     launch::monitor_program,
+    mount_targets,
     network::{self, NetworkError},
     seed,
     spec::{self, Host, Running},
@@ -41,6 +42,10 @@ pub struct BootFiles {
     pub zonepath: PathBuf,
     /// The instance's cgroup: `supervisor`, `monitor` and `payload` are below it.
     pub cgroup: String,
+    /// The device that the guest gets as its second serial line.
+    pub serial: Option<PathBuf>,
+    /// Targets in the guest at which something is that nothing can be mounted on: it goes without those mounts.
+    pub left_out: Vec<String>,
 }
 
 impl BootFiles {
@@ -59,6 +64,8 @@ impl BootFiles {
             log: runtime.join("lxc.log"),
             zonepath: Machines::new(layout).zonepath(&file),
             cgroup: cgroup_path(layout, &identity, uuid),
+            serial: None,
+            left_out: Vec::new(),
         })
     }
 }
@@ -97,15 +104,17 @@ fn process(file: &MachineFile, files: &BootFiles) -> Result<Option<(Command, Run
     Ok(Some((Command { argv: process.argv, environment: process.environment }, running)))
 }
 
-/// Renders the files for the next boot. A config that differs from the last one replaces it only after the real liblxc
-/// has loaded it (ruling 47). They are derived and lie below `/run`: nothing waits for the disk.
+/// Renders the files for the next boot, in which `serial` is the guest's second serial line. A config that differs from the
+/// last one replaces it only after the real liblxc has loaded it (ruling 47). They are derived and lie below `/run`: nothing
+/// waits for the disk.
 ///
 /// # Errors
 /// NIC tags that are missing, values that no config can hold, liblxc's reason for refusing it. The old files are then still there.
-pub fn prepare(layout: &Layout, uuid: InstanceUuid) -> Result<BootFiles, InstanceError> {
+pub fn prepare(layout: &Layout, uuid: InstanceUuid, serial: Option<&Path>) -> Result<BootFiles, InstanceError> {
     let machines = Machines::new(layout);
     let file = machines.read(uuid)?.file;
-    let files = BootFiles::of(layout, uuid)?;
+    let mut files = BootFiles::of(layout, uuid)?;
+    files.serial = serial.map(Path::to_owned);
     let seed_directory = files.zonepath.join("seed");
     if let Some(storage) = file.storage.filter(|_| seed_directory.is_dir()) {
         seed::write(&seed_directory, &file.config, storage.ids).map_err(InstanceError::step("write the seed of", uuid))?;
@@ -120,13 +129,16 @@ pub fn prepare(layout: &Layout, uuid: InstanceUuid) -> Result<BootFiles, Instanc
     let legacy = Cgroups::probe().is_ok_and(|cgroups| cgroups.layout() == CgroupLayout::Hybrid);
     let host = Host::look(layout, &monitor_program(), legacy);
     let (command, running) = process(&file, &files)?.unzip();
-    let spec = spec::container(&file, &files, &host, running.as_ref()).map_err(InstanceError::step("describe the container of", uuid))?;
+    let mut spec = spec::container(&file, &files, &host, running.as_ref()).map_err(InstanceError::step("describe the container of", uuid))?;
+    (spec.mounts, files.left_out) = mount_targets::possible(&spec.rootfs, spec.mounts);
     let text = triton_lxc::render(&spec).map_err(InstanceError::step("render the config of", uuid))?;
-    if fs::read(&files.config).ok().as_deref() != Some(text.as_bytes()) {
+    let old = fs::read_to_string(&files.config).ok();
+    if old.as_deref() != Some(text.as_str()) {
         let candidate = runtime.join("lxc.conf.candidate");
         write_volatile(&candidate, text.as_bytes(), 0o600)?;
         // Without an old one there is nothing to spare: the boot itself loads it first, and says why it is refused.
-        if files.config.exists() {
+        // Another number of a pseudo terminal is nothing that liblxc could refuse.
+        if old.is_some_and(|old| !same_but_for_serial(&old, &text)) {
             check(&candidate).map_err(|reason| InstanceError::Step { action: "load the config of", uuid, source: reason.into() })?;
         }
         fs::rename(&candidate, &files.config).map_err(|e| FileError::new("replace", &files.config, e))?;
@@ -137,6 +149,11 @@ pub fn prepare(layout: &Layout, uuid: InstanceUuid) -> Result<BootFiles, Instanc
         None => remove_if_present(&files.command)?,
     }
     Ok(files)
+}
+
+fn same_but_for_serial(one: &str, other: &str) -> bool {
+    let rest = |line: &&str| !line.contains(spec::SERIAL);
+    one.lines().filter(rest).eq(other.lines().filter(rest))
 }
 
 fn make_directory(path: &Path) -> Result<(), FileError> {

@@ -14,6 +14,9 @@ use serde::{Deserialize, Serialize};
 use triton_files::Layout;
 use triton_types::InstanceUuid;
 
+/// The socket in an instance's runtime directory at which its monitor lends the guest's second serial line to the metadata service.
+pub const LINE_SOCKET: &str = "line.sock";
+
 /// The one line that a monitor tells its starter.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Readiness {

@@ -36,6 +36,8 @@ pub struct Host {
 const APPARMOR_PROFILE: &str = "triton-instance";
 /// The filter that LXC's package ships.
 const SECCOMP_PROFILE: &str = "/usr/share/lxc/config/common.seccomp";
+/// Where the guest sees its second serial line.
+pub(crate) const SERIAL: &str = "dev/ttyS1";
 /// Bytes of a guest's console that are kept.
 const CONSOLE_LOG: u64 = 128 << 10;
 
@@ -158,8 +160,14 @@ fn mounts(config: &VmConfig, files: &BootFiles, host: &Host) -> Vec<Mount> {
     }
     let seed_directory = files.zonepath.join("seed");
     if seed_directory.is_dir() {
-        mounts.push(Mount::bind_directory(&seed_directory.to_string_lossy(), seed::GUEST_PATH, true));
+        let mut seed = Mount::bind_directory(&seed_directory.to_string_lossy(), seed::GUEST_PATH, true);
+        seed.options.push("optional".to_owned());
+        mounts.push(seed);
     }
+    mounts.extend(files.serial.iter().map(|device| {
+        let options = ["bind", "create=file", "optional"].map(str::to_owned).to_vec();
+        Mount { source: device.to_string_lossy().into_owned(), target: SERIAL.to_owned(), kind: "none".to_owned(), options }
+    }));
     mounts.extend(config.filesystems.iter().filter(|fs| fs.kind == "lofs").map(|fs| bind(fs, &host.root)));
     mounts
 }
@@ -233,6 +241,8 @@ mod tests {
             log: "/run/triton/runtime/u/lxc.log".into(),
             zonepath: "/zones/6a3f0c4e-2f0b-4c55-9a3c-0d1b5a7e9c11".into(),
             cgroup: "triton/6a3f0c4e-2f0b-4c55-9a3c-0d1b5a7e9c11".into(),
+            serial: Some("/dev/pts/7".into()),
+            left_out: Vec::new(),
         };
         let host = Host {
             root: "/".into(),
@@ -259,6 +269,7 @@ mod tests {
             "lxc.monitor.signal.pdeath = 0",
             "lxc.rootfs.options = idmap=container",
             "lxc.net.0.type = empty",
+            "lxc.mount.entry = /dev/pts/7 dev/ttyS1 none bind,create=file,optional 0 0",
         ] {
             assert!(text.lines().any(|l| l == line), "{line} is missing in\n{text}");
         }

@@ -43,8 +43,11 @@ pub fn ensure(layout: &Layout, uuid: InstanceUuid, ids: IdRange) -> Result<PathB
     Ok(path)
 }
 
-/// Removes the directory; that there is none is success.
-pub(crate) fn remove(layout: &Layout, uuid: InstanceUuid) -> Result<(), FileError> {
+/// Removes the directory of an instance that is gone; that there is none is success.
+///
+/// # Errors
+/// When it is there and cannot be removed.
+pub fn remove(layout: &Layout, uuid: InstanceUuid) -> Result<(), FileError> {
     let path = layout.zonecontrol(uuid);
     match fs::remove_dir_all(&path) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => Err(FileError::new("remove", path, e)),

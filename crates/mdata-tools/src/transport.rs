@@ -54,6 +54,8 @@ type Open = Box<dyn Fn() -> io::Result<Box<dyn Line>>>;
 /// The service.
 pub(crate) struct Server {
     open: Open,
+    /// A line that is open already.
+    ready: Option<Box<dyn Line>>,
     name: String,
 }
 
@@ -63,7 +65,7 @@ impl Server {
         let begin = Instant::now();
         loop {
             if let Some(path) = SOCKETS.iter().find(|path| fs::metadata(path).is_ok_and(|meta| meta.file_type().is_socket())) {
-                return Ok(Self { name: (*path).to_owned(), open: Box::new(|| connect(path)) });
+                return Ok(Self { name: (*path).to_owned(), open: Box::new(|| connect(path)), ready: None });
             }
             let promised = SOCKETS.iter().filter_map(|path| Path::new(path).parent()).any(is_mounted);
             if !promised || begin.elapsed() > PATIENCE {
@@ -71,10 +73,10 @@ impl Server {
             }
             sleep(Duration::from_millis(200));
         }
-        match Serial::open() {
-            Ok(_) => Ok(Self { name: Serial::PATH.to_owned(), open: Box::new(|| Ok(Box::new(Serial::open()?))) }),
-            Err(error) => Err(Lost(format!("could not initialise protocol: there is no metadata socket, and {}: {error}", Serial::PATH))),
-        }
+        let line = serial()
+            .map_err(|error| Lost(format!("could not initialise protocol: there is no metadata socket, and {}: {error}", Serial::PATH)))?;
+        let open: Open = Box::new(|| Ok(Box::new(Serial::open()?)));
+        Ok(Self { name: Serial::PATH.to_owned(), open, ready: Some(Box::new(line)) })
     }
 
     /// Asks, and asks again when the line is lost or nothing comes.
@@ -84,7 +86,7 @@ impl Server {
             if attempt > 0 {
                 sleep(Duration::from_secs(1));
             }
-            let told = (self.open)().and_then(|line| converse(line, ask, request_id(attempt)));
+            let told = self.ready.take().map_or_else(&self.open, Ok).and_then(|line| converse(line, ask, request_id(attempt)));
             match told {
                 Ok(told) => return Ok(told),
                 Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
@@ -94,6 +96,20 @@ impl Server {
             }
         }
         Err(Lost(format!("{}: {last}", self.name)))
+    }
+}
+
+/// The serial line. What its last user left in it may cost the first tries.
+fn serial() -> io::Result<Serial> {
+    let mut attempt = 1;
+    loop {
+        match Serial::open() {
+            Err(error) if attempt < TRIES && matches!(error.kind(), io::ErrorKind::TimedOut | io::ErrorKind::InvalidData) => {
+                attempt += 1;
+                sleep(Duration::from_secs(1));
+            }
+            other => return other,
+        }
     }
 }
 

@@ -1,14 +1,19 @@
 //! Processes that are recognised by pid and start time, and signalled without a race.
 //!
-//! Called by whoever looks at or stops a guest's init. Keeps no state and knows nothing of instances.
+//! Called by whoever looks at or stops a guest's init, and by the two ends of a guest's serial line, which pass a descriptor.
+//! Keeps no state and knows nothing of instances.
 
+mod passing;
 mod pidfd;
 mod reference;
 mod signal;
+mod terminal;
 
+pub use passing::{receive_descriptor, send_descriptor};
 pub use pidfd::PidFd;
 pub use reference::{is_alive, reference, start_ticks};
 pub use signal::{parse_signal, signal_name, takes_signal};
+pub use terminal::terminal_of_master;
 
 #[cfg(test)]
 mod tests {

@@ -6,11 +6,13 @@ mod busybox;
 mod command;
 mod headnode;
 mod host;
+mod metadata;
 mod node;
 mod wait;
 
 pub use busybox::{IMAGE_UUID, image_files, rootfs_tar};
 pub use command::{Outcome, program};
 pub use headnode::{Headnode, HttpReply, http};
+pub use metadata::{MetadataService, mdata};
 pub use node::{EXTERNAL_TAG, Node, assert_no_trace, sweep};
 pub use wait::{until, until_some};

@@ -4,45 +4,10 @@
 use std::{
     fs,
     os::unix::fs::{MetadataExt, PermissionsExt},
-    process::Child,
 };
 
 use serde_json::{Value, json};
-use triton_e2e::{Node, Outcome, assert_no_trace, until};
-
-/// The running service of a node; ended when it is dropped.
-struct Service<'a> {
-    node: &'a Node,
-    child: Child,
-}
-
-impl<'a> Service<'a> {
-    fn start(node: &'a Node) -> Self {
-        let service = Self { node, child: node.spawn("metadata-agent", &[], &[]) };
-        service.await_ready();
-        service
-    }
-    /// It lists no instances that are not there, and then serves those that are.
-    fn await_ready(&self) {
-        until("the metadata service answers its operator", || self.node.run("metadata-agent", &["status"]).code == Some(0));
-    }
-    fn restart(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        self.child = self.node.spawn("metadata-agent", &[], &[]);
-    }
-}
-
-impl Drop for Service<'_> {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn ask(node: &Node, uuid: &str, command: &str) -> Outcome {
-    node.try_guest(uuid, &format!("/native/usr/sbin/mdata-{command}"))
-}
+use triton_e2e::{MetadataService, Node, assert_no_trace, mdata, until};
 
 fn payload(node: &Node, host: u8) -> Value {
     let mut payload = node.payload(host);
@@ -58,9 +23,9 @@ fn payload(node: &Node, host: u8) -> Value {
 fn a_guest_reads_and_writes_its_own_metadata_and_the_host_sees_it() {
     let node = Node::with_image("metadata");
     let before = node.traces();
-    let service = Service::start(&node);
+    let service = MetadataService::start(&node);
     let uuid = node.create(&payload(&node, 5));
-    let said = ask(&node, &uuid, "get sdc:uuid").ok();
+    let said = mdata(&node, &uuid, "get sdc:uuid").ok();
     assert_eq!(said.stdout, format!("{uuid}\n"));
     assert_eq!(node.guest(&uuid, "ls -a /.zonecontrol | grep sock"), "metadata.sock\n");
     for (command, code, stdout) in [
@@ -82,11 +47,11 @@ fn a_guest_reads_and_writes_its_own_metadata_and_the_host_sees_it() {
         ("put operator-script x", 2, ""),
         ("get nope", 1, ""),
     ] {
-        let said = ask(&node, &uuid, command);
+        let said = mdata(&node, &uuid, command);
         assert_eq!((said.code, said.stdout.as_str()), (Some(code), stdout), "{command}: {}", said.stderr);
     }
-    assert_eq!(ask(&node, &uuid, "get nope").stderr, "No metadata for 'nope'\n");
-    assert_eq!(ask(&node, &uuid, "put foo:qux v").stderr, "ERROR: Cannot update the \"foo\" Namespace.\n");
+    assert_eq!(mdata(&node, &uuid, "get nope").stderr, "No metadata for 'nope'\n");
+    assert_eq!(mdata(&node, &uuid, "put foo:qux v").stderr, "ERROR: Cannot update the \"foo\" Namespace.\n");
     let multi = node.try_guest(&uuid, "printf 'two\\nlines\\n' | /native/usr/sbin/mdata-put ml && /native/usr/sbin/mdata-get ml").ok();
     assert_eq!(multi.stdout, "two\nlines\n");
     let vm = node.get(&uuid);
@@ -94,14 +59,14 @@ fn a_guest_reads_and_writes_its_own_metadata_and_the_host_sees_it() {
     assert_eq!(vm["internal_metadata"], json!({"bar:foo": "internal", "foo:bar": "internal", "hidden": "h", "root_pw": "secret"}));
     // The other way round, at once.
     node.vmadm(&["update", &uuid, "alias=renamed"]).ok();
-    assert_eq!(ask(&node, &uuid, "get sdc:alias").ok().stdout, "renamed\n");
+    assert_eq!(mdata(&node, &uuid, "get sdc:alias").ok().stdout, "renamed\n");
     // The mount is the host's to write.
     for attempt in
         ["touch /.zonecontrol/x", "rm /.zonecontrol/metadata.sock", "mv /.zonecontrol/metadata.sock /x", "chmod 777 /.zonecontrol"]
     {
         assert_ne!(node.try_guest(&uuid, attempt).code, Some(0), "{attempt}");
     }
-    assert_eq!(ask(&node, &uuid, "get sdc:uuid").code, Some(0));
+    assert_eq!(mdata(&node, &uuid, "get sdc:uuid").code, Some(0));
     node.vmadm(&["delete", &uuid]).ok();
     assert!(!node.layout().zonecontrol(uuid.parse().unwrap()).exists());
     drop(service);
@@ -116,13 +81,13 @@ fn the_service_may_restart_and_guests_reboot_and_only_root_is_answered() {
     let directory = node.layout().zonecontrol(first.parse().unwrap());
     let inode = fs::metadata(&directory).unwrap().ino();
     // Made before the guest, without the service.
-    let mut service = Service::start(&node);
+    let mut service = MetadataService::start(&node);
     let second = node.create(&payload(&node, 6));
-    let answered = |uuid: &str| ask(&node, uuid, "get sdc:uuid").stdout == format!("{uuid}\n");
+    let answered = |uuid: &str| mdata(&node, uuid, "get sdc:uuid").stdout == format!("{uuid}\n");
     until("both guests are answered", || answered(&first) && answered(&second));
     service.restart();
     // The tool waits for the new socket.
-    assert_eq!(ask(&node, &first, "get sdc:uuid").ok().stdout, format!("{first}\n"));
+    assert_eq!(mdata(&node, &first, "get sdc:uuid").ok().stdout, format!("{first}\n"));
     assert_eq!(fs::metadata(&directory).unwrap().ino(), inode, "the directory is never replaced");
     node.vmadm(&["reboot", &first, "-F"]).ok();
     until("it is answered after a reboot", || answered(&first));
@@ -150,7 +115,7 @@ fn the_service_may_restart_and_guests_reboot_and_only_root_is_answered() {
 #[test]
 fn what_a_guest_leaves_in_the_place_of_its_mounts_hurts_nobody() {
     let node = Node::with_image("metadata-attack");
-    let service = Service::start(&node);
+    let service = MetadataService::start(&node);
     let uuid = node.create(&payload(&node, 5));
     let bait = node.layout().at("/var/tmp/bait");
     fs::create_dir_all(&bait).unwrap();
