@@ -129,7 +129,8 @@ pub fn prepare(layout: &Layout, uuid: InstanceUuid, serial: Option<&Path>) -> Re
     let legacy = Cgroups::probe().is_ok_and(|cgroups| cgroups.layout() == CgroupLayout::Hybrid);
     let host = Host::look(layout, &monitor_program(), legacy);
     let (command, running) = process(&file, &files)?.unzip();
-    let mut spec = spec::container(&file, &files, &host, running.as_ref()).map_err(InstanceError::step("describe the container of", uuid))?;
+    let mut spec =
+        spec::container(&file, &files, &host, running.as_ref()).map_err(InstanceError::step("describe the container of", uuid))?;
     (spec.mounts, files.left_out) = mount_targets::possible(&spec.rootfs, spec.mounts);
     let text = triton_lxc::render(&spec).map_err(InstanceError::step("render the config of", uuid))?;
     let old = fs::read_to_string(&files.config).ok();

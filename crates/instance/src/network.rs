@@ -132,7 +132,7 @@ fn link_plan(uuid: InstanceUuid, nic: &Nic, bridge: String) -> LinkPlan {
 }
 
 /// The default route of the primary NIC, then the static routes (instances.md section 2.6).
-fn routes(config: &VmConfig) -> Vec<RoutePlan> {
+pub(crate) fn routes(config: &VmConfig) -> Vec<RoutePlan> {
     let mut routes = Vec::new();
     if let Some((nic, gateway)) = config.primary_nic().and_then(|nic| Some((nic, nic.gateways.first()?))) {
         let interface = guest_link(&nic.interface);
