@@ -84,6 +84,8 @@ pub enum Expression {
     InputName(Register),
     /// Name of the interface that it goes out by, 16 bytes.
     OutputName(Register),
+    /// Number of the network protocol below all tags, 2 bytes.
+    NetworkProtocol(Register),
     /// Number of the transport protocol, 1 byte; the rule ends where it cannot be found.
     TransportProtocol(Register),
     /// The packet's mark, 4 bytes in the machine's order.
@@ -94,12 +96,16 @@ pub enum Expression {
     PortVlan(Register),
     /// What connection tracking knows of it, 4 bytes in the machine's order: see [`Tracked`].
     Tracked(Register),
+    /// Sets the packet's mark, 4 bytes in the machine's order.
+    SetMark(Register),
     /// Sets the zone of connection tracking, 2 bytes in the machine's order. Only before tracking.
     Zone(Register),
     /// The key's value in a map; the rule ends without one.
     Value(Register, String, Register),
     /// Bytes of the packet.
     Load(Payload, Register),
+    /// `register & mask ^ bits`; the rule goes on with it in the same register.
+    Blend(Register, Key, Key),
     /// `register & mask`; the rule goes on with it in the same register.
     Mask(Register, Key),
     /// The rule goes on if the value compares so.
@@ -149,6 +155,8 @@ mod ct {
 mod meta {
     pub(super) const DREG: u16 = 1;
     pub(super) const KEY: u16 = 2;
+    pub(super) const SREG: u16 = 3;
+    pub(super) const PROTOCOL: u32 = 1;
     pub(super) const MARK: u32 = 3;
     pub(super) const IIFNAME: u32 = 6;
     pub(super) const OIFNAME: u32 = 7;
@@ -178,6 +186,14 @@ impl Verdict {
     }
 }
 
+fn bitwise(w: &mut Writer, register: &Register, mask: &Key, bits: &Key) {
+    w.number(1, register.number());
+    w.number(2, register.number());
+    w.number(3, u32::try_from(mask.bytes().len()).unwrap_or(u32::MAX));
+    value(w, 4, mask);
+    value(w, 5, bits);
+}
+
 fn value(w: &mut Writer, kind: u16, key: &Key) {
     w.nested(kind, |w| w.bytes(1, key.bytes()));
 }
@@ -187,13 +203,15 @@ impl Expression {
         match self {
             Self::InputName(_)
             | Self::OutputName(_)
+            | Self::NetworkProtocol(_)
+            | Self::SetMark(_)
             | Self::TransportProtocol(_)
             | Self::Mark(_)
             | Self::BridgeName(_)
             | Self::PortVlan(_) => "meta",
             Self::Tracked(_) | Self::Zone(_) => "ct",
             Self::Load(..) => "payload",
-            Self::Mask(..) => "bitwise",
+            Self::Mask(..) | Self::Blend(..) => "bitwise",
             Self::If(..) => "cmp",
             Self::Set(..) | Self::Value(..) => "lookup",
             Self::Count => "counter",
@@ -225,7 +243,12 @@ impl Expression {
             Self::InputName(register) => load(w, meta::IIFNAME, register),
             Self::OutputName(register) => load(w, meta::OIFNAME, register),
             Self::TransportProtocol(register) => load(w, meta::L4PROTO, register),
+            Self::NetworkProtocol(register) => load(w, meta::PROTOCOL, register),
             Self::Mark(register) => load(w, meta::MARK, register),
+            Self::SetMark(register) => {
+                w.number(meta::KEY, meta::MARK);
+                w.number(meta::SREG, register.number());
+            }
             Self::BridgeName(register) => load(w, meta::BRIDGE_NAME, register),
             Self::PortVlan(register) => load(w, meta::PORT_VLAN, register),
             Self::Load(payload, register) => {
@@ -239,13 +262,8 @@ impl Expression {
                 w.number(3, offset);
                 w.number(4, length);
             }
-            Self::Mask(register, mask) => {
-                w.number(1, register.number());
-                w.number(2, register.number());
-                w.number(3, u32::try_from(mask.bytes().len()).unwrap_or(u32::MAX));
-                value(w, 4, mask);
-                value(w, 5, &Key::raw(&vec![0; mask.bytes().len()]));
-            }
+            Self::Mask(register, mask) => bitwise(w, register, mask, &Key::raw(&vec![0; mask.bytes().len()])),
+            Self::Blend(register, mask, bits) => bitwise(w, register, mask, bits),
             Self::If(register, compare, key) => {
                 let compare = match compare {
                     Compare::Equal => 0,
