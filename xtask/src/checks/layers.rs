@@ -36,7 +36,15 @@ const LAYERS: &[Layer] = &[
     Layer {
         name: "model",
         within: Within::Together,
-        packages: &["triton-guard", "triton-nictag", "triton-storage", "triton-sysinfo", "triton-image", "triton-instance"],
+        packages: &[
+            "triton-guard",
+            "triton-firewall",
+            "triton-nictag",
+            "triton-storage",
+            "triton-sysinfo",
+            "triton-image",
+            "triton-instance",
+        ],
     },
     Layer {
         name: "programs",

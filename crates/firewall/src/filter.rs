@@ -1,0 +1,205 @@
+//! The table in the kernel: brought to what it should be in one transaction, under its lock (ruling 13, section 12.6).
+
+use std::{fs, path::PathBuf, time::Duration};
+
+use triton_files::{Layout, Lock, steps};
+use triton_fwrule::Direction;
+use triton_nft::{Batch, Counter, Family, Nft, NftError};
+use triton_types::InstanceUuid;
+
+use crate::{
+    Backend, Desired, FirewallError, names,
+    plan::{self, Present},
+    table::{self, TABLE},
+};
+
+/// How long a change waits for another.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How often a change is begun anew because somebody changed rules meanwhile.
+const TRIES: usize = 10;
+
+/// The table of the network namespace in which it was opened.
+#[derive(Debug)]
+pub struct Filter {
+    nft: Nft,
+    lock: PathBuf,
+}
+
+/// What a change did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Applied {
+    /// Messages of the transaction: 0 when all was as it should be.
+    pub messages: usize,
+    /// The table was not there, or another version's, and was made.
+    pub made: bool,
+}
+
+/// What a line of an instance's chain counted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hits {
+    /// Which packets.
+    pub direction: Direction,
+    /// UUID of the rule; none for what no rule allowed.
+    pub rule: Option<String>,
+    /// Packets and bytes since the chain was made.
+    pub counter: Counter,
+}
+
+impl Filter {
+    /// Opens the table of the calling thread's network namespace. Nothing is changed.
+    ///
+    /// # Errors
+    /// Without the right to change rules, or on a kernel without nf_tables.
+    pub fn open(layout: &Layout) -> Result<Self, FirewallError> {
+        Ok(Self { nft: Nft::open()?, lock: layout.at("/run/triton/firewall.lock") })
+    }
+
+    /// How connections are known, if the table is there with the rules of this version.
+    ///
+    /// # Errors
+    /// When the kernel does not answer.
+    pub fn backend(&mut self) -> Result<Option<Backend>, FirewallError> {
+        for backend in [Backend::Native, Backend::Marks] {
+            if self.nft.has_chain(Family::Bridge, TABLE, backend.version())? {
+                return Ok(Some(backend));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Makes the table what it should be. Without instances to filter there is no table.
+    ///
+    /// # Errors
+    /// What was in force still is.
+    pub fn apply(&mut self, desired: &Desired) -> Result<Applied, FirewallError> {
+        let _lock = Lock::take(&self.lock, "change the firewall", PATIENCE)?;
+        self.apply_locked(desired)
+    }
+
+    /// As [`Filter::apply`], of what `desired` gives while nobody else changes the table: for callers that read what they compile.
+    ///
+    /// # Errors
+    /// What was in force still is.
+    pub fn converge(&mut self, desired: impl FnOnce() -> Result<Desired, FirewallError>) -> Result<Applied, FirewallError> {
+        let _lock = Lock::take(&self.lock, "change the firewall", PATIENCE)?;
+        self.apply_locked(&desired()?)
+    }
+
+    fn apply_locked(&mut self, desired: &Desired) -> Result<Applied, FirewallError> {
+        for _ in 0..TRIES {
+            let mut generation = self.nft.generation()?;
+            let backend = self.backend()?;
+            if desired.is_empty() {
+                return self.remove(backend.is_some());
+            }
+            let (batch, made) = match backend {
+                Some(backend) => {
+                    let present = match Present::read(&mut self.nft, desired, backend == Backend::Native) {
+                        // Somebody emptied the table meanwhile.
+                        Err(error) if error.is_missing() => continue,
+                        result => result?,
+                    };
+                    (plan::between(&present, desired, Batch::new(Family::Bridge, TABLE)), false)
+                }
+                None => {
+                    let backend = self.probe()?;
+                    generation = self.nft.generation()?;
+                    let present = Present::fresh(backend == Backend::Native);
+                    (plan::between(&present, desired, table::build(backend)), true)
+                }
+            };
+            let messages = batch.len();
+            steps::reached("firewall.before-commit");
+            // Under the generation that was read: a change by somebody else begins this one anew.
+            match self.nft.commit_if(batch, Some(generation)) {
+                Err(NftError::Changed) => {}
+                result => {
+                    result?;
+                    steps::reached("firewall.committed");
+                    return Ok(Applied { messages, made });
+                }
+            }
+        }
+        Err(NftError::Changed.into())
+    }
+
+    fn remove(&mut self, there: bool) -> Result<Applied, FirewallError> {
+        if !there && !self.nft.has_table(Family::Bridge, TABLE)? {
+            return Ok(Applied { messages: 0, made: false });
+        }
+        if self.nft.has_table(Family::Inet, table::MARKS)? {
+            self.nft.commit(Batch::new(Family::Inet, table::MARKS).without_table())?;
+        }
+        let batch = Batch::new(Family::Bridge, TABLE).without_table();
+        let messages = batch.len();
+        self.nft.commit(batch)?;
+        Ok(Applied { messages, made: false })
+    }
+
+    /// Finds out how connections can be known on this kernel; prepares what it takes.
+    fn probe(&mut self) -> Result<Backend, FirewallError> {
+        match self.nft.commit(table::probe()) {
+            Ok(()) => {
+                if bridges_call_ip() {
+                    tracing::error!("packets of bridges pass the hooks of IP too (bridge-nf-call-iptables): it must be 0 on a node");
+                }
+                Ok(Backend::Native)
+            }
+            Err(NftError::Refused { what, .. }) => {
+                tracing::warn!(what, "bridges of this kernel track no connections: packets are marked where IP tracks them");
+                if !self.nft.has_chain(Family::Inet, table::MARKS, table::MARKS_CHAIN)? {
+                    self.nft.commit(table::marks())?;
+                }
+                for family in ["iptables", "ip6tables"] {
+                    let path = format!("/proc/sys/net/bridge/bridge-nf-call-{family}");
+                    if let Err(error) = fs::write(&path, "1") {
+                        tracing::warn!(path, %error, "answers to what guests ask will not be known");
+                    }
+                }
+                Ok(Backend::Marks)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// True if the packets of this link are judged, by chains of its instance.
+    ///
+    /// # Errors
+    /// When the kernel does not answer.
+    pub fn covers(&mut self, links: &[String]) -> Result<bool, FirewallError> {
+        if self.backend()?.is_none() {
+            return Ok(false);
+        }
+        for map in [names::EGRESS, names::INGRESS] {
+            let stored = self.nft.elements(Family::Bridge, TABLE, map)?;
+            if !links.iter().all(|link| stored.iter().any(|stored| stored.key.begins_with_name(link))) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// What the lines of an instance's chains counted, in their order; `None` when it is not filtered.
+    ///
+    /// # Errors
+    /// When the kernel does not answer.
+    pub fn hits(&mut self, vm: InstanceUuid) -> Result<Option<Vec<Hits>>, FirewallError> {
+        let chains: Vec<String> =
+            self.nft.chains(Family::Bridge, TABLE)?.into_iter().filter(|name| names::vm_of(name) == Some(vm)).collect();
+        if chains.is_empty() {
+            return Ok(None);
+        }
+        let mut hits = Vec::new();
+        for chain in chains {
+            let direction = if chain.starts_with("in_") { Direction::In } else { Direction::Out };
+            for rule in self.nft.rules(Family::Bridge, TABLE, &chain)? {
+                hits.push(Hits { direction, rule: rule.comment, counter: rule.counter.unwrap_or_default() });
+            }
+        }
+        Ok(Some(hits))
+    }
+}
+
+fn bridges_call_ip() -> bool {
+    fs::read_to_string("/proc/sys/net/bridge/bridge-nf-call-iptables").is_ok_and(|text| text.trim() == "1")
+}

@@ -1,0 +1,35 @@
+//! Cloud Firewall of a node (firewaller.md sections 5, 6, 8.5, 10.1 and 12).
+//!
+//! Owns `/var/fw` (rules and remote instances, one file each) and the table `triton_fw` of the bridge family (docs/nftables.md),
+//! and nothing else. Called by `instance` before a NIC goes up and when an instance changes, by `fwadm`, and by firewaller.
+//!
+//! * [`Store`]: the files, under `/var/fw/.lockfile`.
+//! * [`Firewall`]: changes of rules and remote instances, with upstream's words; each change is written first, then in force.
+//! * [`compile`]: from rules and instances to what the table should be; pure.
+//! * [`Filter`]: brings the kernel's table there, in one transaction, changing only what differs.
+//!
+//! The kernel's table is the only memory of what is in force: chains and sets that never change are named by what is in them, so
+//! that what there is can be compared with what should be by names, by anybody, after any crash.
+
+mod compile;
+mod error;
+mod filter;
+
+mod line;
+mod local;
+mod names;
+mod peers;
+mod plan;
+mod spans;
+
+mod table;
+
+pub use compile::{Desired, compile};
+pub use error::{FirewallError, StoreError};
+pub use filter::{Applied, Filter, Hits};
+
+pub use local::{LocalVm, Port};
+
+pub use table::{Backend, TABLE};
+#[cfg(test)]
+mod tests;

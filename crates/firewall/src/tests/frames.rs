@@ -1,0 +1,94 @@
+//! Frames with the checksums that connection tracking looks at.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use triton_fwrule::Flow;
+
+pub type Mac = [u8; 6];
+
+pub fn ethernet(source: Mac, destination: Mac, kind: u16, payload: &[u8]) -> Vec<u8> {
+    [&destination[..], &source, &kind.to_be_bytes(), payload].concat()
+}
+
+/// An ARP probe with a number in it.
+pub fn arp(source: Mac, number: u16) -> Vec<u8> {
+    let [high, low] = number.to_be_bytes();
+    let body = [&[0, 1, 8, 0, 6, 4, 0, 1][..], &source, &[0; 4], &[0; 6], &[203, 0, high, low]].concat();
+    ethernet(source, [0xff; 6], 0x0806, &body)
+}
+
+fn sum(parts: &[&[u8]]) -> u16 {
+    let mut total: u32 = 0;
+    for pair in parts.concat().chunks(2) {
+        total += u32::from(u16::from_be_bytes([pair[0], pair.get(1).copied().unwrap_or_default()]));
+    }
+    while total > 0xffff {
+        total = (total & 0xffff) + (total >> 16);
+    }
+    !u16::try_from(total).unwrap()
+}
+
+/// What a TCP segment is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Segment {
+    /// The first one.
+    Syn,
+    /// Its answer.
+    SynAck,
+}
+
+/// A packet of this flow; `source` is the source port, or the identifier of an echo.
+pub fn packet(from: (Mac, IpAddr), to: (Mac, IpAddr), flow: Flow, source: u16, segment: Segment) -> Vec<u8> {
+    let (number, mut payload, at) = match flow {
+        Flow::Tcp(port) => {
+            let (flags, acknowledges) = if segment == Segment::Syn { (2, 0_u32) } else { (0x12, 1) };
+            let numbers = [0_u32.to_be_bytes(), acknowledges.to_be_bytes()].concat();
+            let body = [&source.to_be_bytes()[..], &port.to_be_bytes(), &numbers, &[0x50, flags, 0x20, 0, 0, 0, 0, 0]].concat();
+            (6, body, 16)
+        }
+        Flow::Udp(port) => {
+            let body = [&source.to_be_bytes()[..], &port.to_be_bytes(), &[0, 13, 0, 0], b"hello"].concat();
+            (17, body, 6)
+        }
+        Flow::Icmp(kind, code) | Flow::Icmp6(kind, code) => {
+            let body = [&[kind, code, 0, 0][..], &source.to_be_bytes(), &[0, 1], &[0; 24]].concat();
+            (if from.1.is_ipv4() { 1 } else { 58 }, body, 2)
+        }
+        Flow::Esp => (50, [&[0, 0][..], &source.to_be_bytes(), &[0; 12]].concat(), usize::MAX),
+        Flow::Ah => (51, [&[59, 1, 0, 0, 0, 0][..], &source.to_be_bytes(), &[0; 4]].concat(), usize::MAX),
+        Flow::Other(number) => (number, [&source.to_be_bytes()[..], &[0; 10]].concat(), usize::MAX),
+    };
+    let length = u16::try_from(payload.len()).unwrap();
+    match (from.1, to.1) {
+        (IpAddr::V4(one), IpAddr::V4(other)) => {
+            let pseudo = [&one.octets()[..], &other.octets(), &[0, number], &length.to_be_bytes()].concat();
+            checked(&mut payload, at, if number == 1 { &[] } else { &pseudo });
+            ethernet(from.0, to.0, 0x0800, &[ipv4_header(one, other, number, length).as_slice(), &payload].concat())
+        }
+        (IpAddr::V6(one), IpAddr::V6(other)) => {
+            let pseudo = [&one.octets()[..], &other.octets(), &u32::from(length).to_be_bytes(), &[0, 0, 0, number]].concat();
+            checked(&mut payload, at, &pseudo);
+            ethernet(from.0, to.0, 0x86dd, &[ipv6_header(one, other, number, length).as_slice(), &payload].concat())
+        }
+        _ => panic!("two families"),
+    }
+}
+
+fn checked(payload: &mut [u8], at: usize, pseudo: &[u8]) {
+    if at < payload.len() {
+        let checksum = sum(&[pseudo, payload]).to_be_bytes();
+        payload[at..at + 2].copy_from_slice(&checksum);
+    }
+}
+
+fn ipv4_header(from: Ipv4Addr, to: Ipv4Addr, number: u8, length: u16) -> Vec<u8> {
+    let total = (20 + length).to_be_bytes();
+    let mut header = [&[0x45, 0][..], &total, &[0, 1, 0, 0, 64, number, 0, 0], &from.octets(), &to.octets()].concat();
+    let checksum = sum(&[&header]).to_be_bytes();
+    header[10..12].copy_from_slice(&checksum);
+    header
+}
+
+fn ipv6_header(from: Ipv6Addr, to: Ipv6Addr, number: u8, length: u16) -> Vec<u8> {
+    [&[0x60, 0, 0, 0][..], &length.to_be_bytes(), &[number, 64], &from.octets(), &to.octets()].concat()
+}
