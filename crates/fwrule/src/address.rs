@@ -53,7 +53,7 @@ impl Subnet {
     pub fn parse(address: &str, suffix: &str, mask: bool) -> Result<Self, RuleError> {
         let text = format!("{address}{suffix}");
         let invalid = |what: &str| RuleError::text(format!("Subnet \"{}\" is invalid ({what})", quoted(&text)));
-        let ip = literal(address).ok_or_else(|| invalid("bad address component"))?;
+        let ip = literal(address).or_else(|| padded(address)).ok_or_else(|| invalid("bad address component"))?;
         let length: u16 = suffix.trim_start_matches('/').parse().map_err(|_| invalid("bad prefix length"))?;
         let net = u8::try_from(length).ok().and_then(|length| IpNet::new(ip, length).ok()).ok_or_else(|| invalid("bad prefix length"))?;
         if mask && net.trunc().addr() != ip {
@@ -67,6 +67,12 @@ impl Subnet {
         &self.text
     }
 
+    /// Whether upstream takes its address for one of IPv4, or of IPv6: for neither when it is padded.
+    pub(crate) fn is_of(&self, v4: bool) -> bool {
+        let address = self.text.split('/').next().unwrap_or_default();
+        literal(address).is_some_and(|ip| ip.is_ipv4() == v4)
+    }
+
     /// The subnet, host bits cleared.
     pub fn net(&self) -> IpNet {
         self.net
@@ -76,4 +82,13 @@ impl Subnet {
 /// An address as the language has it. An octet with a leading zero is refused: some read it as octal.
 fn literal(text: &str) -> Option<IpAddr> {
     if text.contains(':') { text.parse::<Ipv6Addr>().ok().map(IpAddr::V6) } else { text.parse::<Ipv4Addr>().ok().map(IpAddr::V4) }
+}
+
+/// An IPv6 address with more zeros than its groups have room for: FWAPI accepts it in a subnet, and it can be read one way only.
+fn padded(text: &str) -> Option<IpAddr> {
+    let short = |group: &str| match group.trim_start_matches('0') {
+        "" if !group.is_empty() => "0".to_owned(),
+        digits => digits.to_owned(),
+    };
+    text.contains(':').then(|| text.split(':').map(short).collect::<Vec<_>>().join(":").parse::<Ipv6Addr>().ok().map(IpAddr::V6))?
 }

@@ -92,7 +92,7 @@ impl Spec {
         if targets().any(|target| matches!(target, Target::Ip(address) if address.ip().is_ipv4() != is_v4)) {
             return Err(foreign("address"));
         }
-        if targets().any(|target| matches!(target, Target::Subnet(subnet) if subnet.net().addr().is_ipv4() != is_v4)) {
+        if targets().any(|target| matches!(target, Target::Subnet(subnet) if !subnet.is_of(is_v4))) {
             return Err(foreign("subnet"));
         }
         Ok(())

@@ -15,6 +15,8 @@ use crate::{guest_tools, say, workspace::cargo};
 pub enum Only {
     /// Tests of tier 1, and the examples in the documentation.
     Pure,
+    /// Those of them that need no package of upstream.
+    PureWithoutNpm,
     /// Tests of tier 2.
     Kernel,
 }
@@ -23,7 +25,7 @@ pub enum Only {
 pub fn run(set: &str, only: Only, filter: Option<&str>) -> Report {
     let mut counts = Counts::default();
     let mut commands = if has_nextest() { vec![nextest(set, filter)] } else { plain(only, filter) };
-    if only == Only::Pure {
+    if only != Only::Kernel {
         let mut doc = cargo();
         doc.args(["test", "--quiet", "--locked", "--workspace", "--doc", "--no-fail-fast"]).args(filter);
         commands.push(doc);
@@ -79,6 +81,9 @@ fn plain(only: Only, filter: Option<&str>) -> Vec<Command> {
     };
     match only {
         Only::Pure => vec![test(&["--workspace", "--exclude", "triton-e2e"], &["--skip", "kernel::", "--skip", "kernel_"])],
+        Only::PureWithoutNpm => {
+            vec![test(&["--workspace", "--exclude", "triton-e2e"], &["--skip", "kernel::", "--skip", "kernel_", "--skip", "npm_"])]
+        }
         Only::Kernel => {
             let mut named = vec![test(&["-p", "triton-e2e"], &["--test-threads", "2"])];
             let mut command = cargo();

@@ -16,6 +16,8 @@ pub struct Counts {
 pub enum Report {
     /// It ran.
     Ran(Counts),
+    /// It ran, except for those of its tests that could not run on this machine, for this reason.
+    Partly(Counts, String),
     /// It could not run on this machine, for this reason.
     NotRun(String),
     /// It does not exist so far, for this reason: no failure anywhere.
@@ -27,6 +29,7 @@ impl Report {
     pub fn counts(&self, ci: bool) -> Counts {
         match self {
             Self::Ran(counts) => *counts,
+            Self::Partly(counts, _) => Counts { failed: counts.failed + usize::from(ci), ..*counts },
             Self::NotRun(_) => Counts { passed: 0, failed: usize::from(ci) },
             Self::Absent(_) => Counts::default(),
         }
@@ -37,6 +40,7 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Ran(Counts { passed, failed }) => write!(f, "{passed} passed, {failed} failed"),
+            Self::Partly(Counts { passed, failed }, reason) => write!(f, "{passed} passed, {failed} failed, some not run: {reason}"),
             Self::NotRun(reason) => write!(f, "not run: {reason}"),
             Self::Absent(reason) => write!(f, "absent: {reason}"),
         }

@@ -127,4 +127,6 @@ fn a_subnet_whose_address_some_read_as_octal_is_refused() {
         message("FROM subnet 010.0.0.0/8 TO all vms ALLOW tcp PORT 22"),
         "Subnet \"010.0.0.0/8\" is invalid (bad address component)"
     );
+    let padded = "FROM subnet fd00::00001/64 TO all vms ALLOW tcp PORT 22";
+    assert_eq!(text(padded).unwrap().to_string(), padded, "zeros of IPv6 mean nothing");
 }
