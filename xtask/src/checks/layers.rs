@@ -26,7 +26,11 @@ struct Layer {
 /// From the words that everybody uses to the programs that nobody uses.
 const LAYERS: &[Layer] = &[
     Layer { name: "words", within: Within::Apart, packages: &["triton-types"] },
-    Layer { name: "languages", within: Within::Apart, packages: &["triton-vmspec", "triton-netconf", "triton-mdata", "triton-fwrule"] },
+    Layer {
+        name: "languages",
+        within: Within::Apart,
+        packages: &["triton-vmspec", "triton-netconf", "triton-mdata", "triton-fast", "triton-fwrule"],
+    },
     Layer {
         name: "drivers",
         within: Within::Apart,
