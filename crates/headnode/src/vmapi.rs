@@ -50,11 +50,42 @@ impl VmApi {
     /// # Errors
     /// When any page cannot be had: a part of the list is worth nothing.
     pub async fn active(&self) -> Result<BTreeMap<InstanceUuid, Object>, HttpError> {
+        self.pages(&[("server_uuid", self.server.to_string()), ("state", "active".to_owned())], None).await
+    }
+
+    /// All instances that a predicate (JSON) describes, page by page (ruling 4).
+    ///
+    /// # Errors
+    /// When any page cannot be had: a part of the list is worth nothing.
+    pub async fn matching(&self, predicate: &Value, request_id: &str) -> Result<BTreeMap<InstanceUuid, Object>, HttpError> {
+        self.pages(&[("predicate", predicate.to_string())], Some(request_id)).await
+    }
+
+    /// One instance; `None` when VMAPI does not know it.
+    ///
+    /// # Errors
+    /// When VMAPI does not answer with it.
+    pub async fn get(&self, uuid: InstanceUuid, request_id: &str) -> Result<Option<Object>, HttpError> {
+        let mut call = Call::new(Method::GET, format!("/vms/{uuid}"));
+        call.request_id = Some(request_id.to_owned());
+        let reply = match self.single.call(&self.base, call).await {
+            Err(error) if error.is_not_found() => return Ok(None),
+            reply => reply?,
+        };
+        serde_json::from_slice(&reply.body).map(Some).map_err(|error| HttpError {
+            method: Method::GET,
+            url: format!("{}/vms/{uuid}", self.base),
+            source: Box::new(HttpFailure::Unexpected(format!("no instance: {error}"))),
+        })
+    }
+
+    async fn pages(&self, query: &[(&'static str, String)], request_id: Option<&str>) -> Result<BTreeMap<InstanceUuid, Object>, HttpError> {
         let mut all = BTreeMap::new();
         let mut marker: Option<String> = None;
         for _ in 0..PAGES {
             let mut call = Call::new(Method::GET, "/vms");
-            call.query = vec![("server_uuid", self.server.to_string()), ("state", "active".to_owned())];
+            call.query = query.to_vec();
+            call.request_id = request_id.map(str::to_owned);
             call.query.extend(marker.take().map(|uuid| ("marker", format!(r#"{{"uuid":"{uuid}"}}"#))));
             let reply = self.bulk.call(&self.base, call).await?;
             let unexpected = |reason: String| HttpError {
