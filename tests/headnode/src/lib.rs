@@ -1,4 +1,4 @@
-//! A stand-in for the headnode: CNAPI, IMGAPI, NAPI and as much of VMAPI as provisioning and agents' reports need (design section 7).
+//! A stand-in for the headnode: CNAPI, IMGAPI, NAPI, FWAPI and as much of VMAPI as provisioning and agents' reports need (design section 7).
 //!
 //! Tests start it in their own process ([`Standin::start`]); `xtask up` runs the binary `headnode`. It judges what agents send by
 //! checks of its own, written from the contracts and sharing no wire type with the agents (ruling 65): what the real services refuse
@@ -16,6 +16,7 @@ mod control;
 mod error;
 mod faults;
 pub mod firewaller;
+mod fwapi;
 mod imgapi;
 mod judge;
 mod napi;

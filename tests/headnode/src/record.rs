@@ -23,6 +23,8 @@ pub enum Api {
     Vmapi,
     /// NICs and networks.
     Napi,
+    /// Rules of the firewall.
+    Fwapi,
     /// An agent on a compute node, for what is sent to it.
     Agent,
 }

@@ -11,7 +11,9 @@ use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
-use crate::{Clock, agent::AgentClient, faults::Faults, napi::FeedHub, record::Record, store::Store, violations::Violations};
+use crate::{
+    Clock, agent::AgentClient, faults::Faults, fwapi::FastHub, napi::FeedHub, record::Record, store::Store, violations::Violations,
+};
 
 /// How long the headnode waits for an agent (cn-agent.md sections 2.5 and 4.5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,6 +79,8 @@ pub(crate) struct Shared {
     pub heartbeats: Mutex<HashMap<Uuid, i64>>,
     /// Requests under way of each server's cn-agent.
     pub under_way: Mutex<HashMap<String, u32>>,
+    /// FWAPI's events.
+    pub fast: FastHub,
     /// NAPI's changefeed.
     pub feed: FeedHub,
     /// Signs of life of its subscribers.

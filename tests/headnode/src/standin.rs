@@ -18,8 +18,8 @@ use tokio::{runtime::Runtime, sync::watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    Api, Clock, Entry, FaultError, FaultRule, Features, Limits, Violation, agent::AgentClient, cnapi, control, faults::Faults, imgapi,
-    napi, observe::observe, record::Record, serve::serve, shared::Shared, store::Store, violations::Violations, vmapi,
+    Api, Clock, Entry, FaultError, FaultRule, Features, Limits, Violation, agent::AgentClient, cnapi, control, faults::Faults, fwapi,
+    imgapi, napi, observe::observe, record::Record, serve::serve, shared::Shared, store::Store, violations::Violations, vmapi,
 };
 
 /// Why the stand-in did not start.
@@ -57,6 +57,10 @@ pub struct Listeners {
     pub vmapi: Vec<TcpListener>,
     /// For NAPI.
     pub napi: Vec<TcpListener>,
+    /// For FWAPI.
+    pub fwapi: Vec<TcpListener>,
+    /// For FWAPI's events over FAST.
+    pub fast: Vec<TcpListener>,
     /// For the control service.
     pub control: Vec<TcpListener>,
 }
@@ -68,7 +72,7 @@ impl Listeners {
     /// When the loopback address cannot be bound.
     pub fn loopback() -> Result<Self, StandinError> {
         let bind = || bind(SocketAddr::from(([127, 0, 0, 1], 0))).map(|listener| vec![listener]);
-        Ok(Self { cnapi: bind()?, imgapi: bind()?, vmapi: bind()?, napi: bind()?, control: bind()? })
+        Ok(Self { cnapi: bind()?, imgapi: bind()?, vmapi: bind()?, napi: bind()?, fwapi: bind()?, fast: bind()?, control: bind()? })
     }
 }
 
@@ -78,6 +82,14 @@ impl Listeners {
 /// Names the address.
 pub(crate) fn bind(address: SocketAddr) -> Result<TcpListener, StandinError> {
     TcpListener::bind(address).map_err(|source| StandinError::Listen { address: address.to_string(), source })
+}
+
+/// The listener for the runtime that is entered.
+fn asynchronous(listener: TcpListener) -> Result<tokio::net::TcpListener, StandinError> {
+    let address = listener.local_addr().map(|address| address.to_string()).unwrap_or_default();
+    let error = |source| StandinError::Listen { address: address.clone(), source };
+    listener.set_nonblocking(true).map_err(error)?;
+    tokio::net::TcpListener::from_std(listener).map_err(error)
 }
 
 /// How a stand-in is started.
@@ -143,6 +155,8 @@ impl Standin {
             ("imgapi", &listeners.imgapi),
             ("vmapi", &listeners.vmapi),
             ("napi", &listeners.napi),
+            ("fwapi", &listeners.fwapi),
+            ("fast", &listeners.fast),
             ("control", &listeners.control),
         ] {
             if let Some(address) = list.first().and_then(|listener| listener.local_addr().ok()) {
@@ -175,6 +189,7 @@ impl Standin {
             ended: watch::Sender::new(0),
             heartbeats: Mutex::default(),
             under_way: Mutex::default(),
+            fast: fwapi::FastHub::default(),
             feed: napi::FeedHub::default(),
             heartbeats_of_feeds: AtomicU64::default(),
         });
@@ -185,17 +200,18 @@ impl Standin {
             (listeners.imgapi, observed(Api::Imgapi, imgapi::router(Arc::clone(&shared)))),
             (listeners.vmapi, observed(Api::Vmapi, vmapi::router(Arc::clone(&shared)))),
             (listeners.napi, observed(Api::Napi, napi::router(Arc::clone(&shared)))),
+            (listeners.fwapi, observed(Api::Fwapi, fwapi::router(Arc::clone(&shared)))),
             (listeners.control, control::router(Arc::clone(&shared))),
         ];
         {
             let _entered = runtime.enter();
+            for listener in listeners.fast {
+                shared.tracker.spawn(fwapi::serve(asynchronous(listener)?, Arc::clone(&shared), stop.clone()));
+            }
             for (list, router) in services {
                 let router = router.fallback(nothing).method_not_allowed_fallback(wrong_method);
                 for listener in list {
-                    let address = listener.local_addr().map(|address| address.to_string()).unwrap_or_default();
-                    let error = |source| StandinError::Listen { address: address.clone(), source };
-                    listener.set_nonblocking(true).map_err(error)?;
-                    let listener = tokio::net::TcpListener::from_std(listener).map_err(error)?;
+                    let listener = asynchronous(listener)?;
                     shared.tracker.spawn(serve(listener, router.clone(), stop.clone(), shared.tracker.clone()));
                 }
             }
@@ -225,6 +241,41 @@ impl Standin {
     /// Base URL of NAPI's first listener; empty when it has none.
     pub fn napi_url(&self) -> &str {
         self.url("napi")
+    }
+
+    /// Base URL of FWAPI's first listener; empty when it has none.
+    pub fn fwapi_url(&self) -> &str {
+        self.url("fwapi")
+    }
+
+    /// `host:port` of FWAPI's events over FAST; empty when it has none.
+    pub fn fast_address(&self) -> &str {
+        self.url("fast").trim_start_matches("http://")
+    }
+
+    /// Those who are subscribed to FWAPI's events now, and the subscriptions so far.
+    pub fn fast_clients(&self) -> (Vec<String>, u64) {
+        (self.shared.fast.clients(), self.shared.fast.subscriptions())
+    }
+
+    /// Pushes an event of FWAPI to every subscriber; returns its request id.
+    pub fn announce(&self, name: &str, value: &Value) -> String {
+        self.shared.announce(name, value)
+    }
+
+    /// Sends bytes to every subscriber of FWAPI's events, frames or not.
+    pub fn say_to_fast(&self, bytes: &[u8]) {
+        self.shared.fast.say(bytes);
+    }
+
+    /// Closes every subscriber's connection to FWAPI's events.
+    pub fn close_fast(&self) {
+        self.shared.fast.close();
+    }
+
+    /// From now on FWAPI's events leave pings without an answer, or no longer.
+    pub fn mute_fast(&self, mute: bool) {
+        self.shared.fast.mute(mute);
     }
 
     /// Base URL of the control service's first listener; empty when it has none.

@@ -23,6 +23,7 @@ pub(crate) enum Kind {
     Network,
     NicTag,
     Aggregation,
+    FwRule,
 }
 
 impl Kind {
@@ -36,6 +37,7 @@ impl Kind {
             Self::Network => "network",
             Self::NicTag => "nic_tag",
             Self::Aggregation => "aggregation",
+            Self::FwRule => "fw_rule",
         }
     }
 }

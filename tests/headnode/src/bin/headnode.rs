@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 use clap::Parser;
 use headnode_standin::{Clock, Features, Limits, Listeners, Standin, StandinConfig, netns};
 
-/// A stand-in for the headnode: CNAPI, IMGAPI, VMAPI's provisioning, NAPI, and a control service.
+/// A stand-in for the headnode: CNAPI, IMGAPI, VMAPI's provisioning, NAPI, FWAPI, and a control service.
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Args {
@@ -21,6 +21,12 @@ struct Args {
     /// Address of NAPI.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8084")]
     napi: SocketAddr,
+    /// Address of FWAPI.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8085")]
+    fwapi: SocketAddr,
+    /// Address of FWAPI's events over FAST.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:2020")]
+    fast: SocketAddr,
     /// Address of the control service (record, faults, violations).
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8083")]
     control: SocketAddr,
@@ -45,6 +51,12 @@ struct Args {
     /// Address of NAPI inside the namespace.
     #[arg(long, value_name = "ADDR", requires = "netns")]
     inside_napi: Vec<SocketAddr>,
+    /// Address of FWAPI inside the namespace.
+    #[arg(long, value_name = "ADDR", requires = "netns")]
+    inside_fwapi: Vec<SocketAddr>,
+    /// Address of FWAPI's events inside the namespace.
+    #[arg(long, value_name = "ADDR", requires = "netns")]
+    inside_fast: Vec<SocketAddr>,
     /// Name of the data centre.
     #[arg(long, value_name = "NAME", default_value = "standin")]
     datacenter: String,
@@ -76,6 +88,8 @@ fn run(args: Args) -> Result<(), Box<dyn std::error::Error>> {
         imgapi: netns::bind_all(&[args.imgapi])?,
         vmapi: netns::bind_all(&[args.vmapi])?,
         napi: netns::bind_all(&[args.napi])?,
+        fwapi: netns::bind_all(&[args.fwapi])?,
+        fast: netns::bind_all(&[args.fast])?,
         control: netns::bind_all(&[args.control])?,
     };
     // Signals are blocked before there are threads, so that they reach the wait below and nobody else.
@@ -87,6 +101,8 @@ fn run(args: Args) -> Result<(), Box<dyn std::error::Error>> {
         listeners.imgapi.extend(netns::bind_all(&args.inside_imgapi)?);
         listeners.vmapi.extend(netns::bind_all(&args.inside_vmapi)?);
         listeners.napi.extend(netns::bind_all(&args.inside_napi)?);
+        listeners.fwapi.extend(netns::bind_all(&args.inside_fwapi)?);
+        listeners.fast.extend(netns::bind_all(&args.inside_fast)?);
     }
     let imgapi_url = args.inside_imgapi.first().map(|address| format!("http://{address}"));
     let standin = Standin::start(StandinConfig {
@@ -100,7 +116,8 @@ fn run(args: Args) -> Result<(), Box<dyn std::error::Error>> {
         clock: Clock::real(),
     })?;
     let ready = serde_json::json!({
-        "cnapi": standin.cnapi_url(), "imgapi": standin.imgapi_url(), "vmapi": standin.vmapi_url(), "napi": standin.napi_url(), "control": standin.control_url(),
+        "cnapi": standin.cnapi_url(), "imgapi": standin.imgapi_url(), "vmapi": standin.vmapi_url(), "napi": standin.napi_url(),
+        "fwapi": standin.fwapi_url(), "fast": standin.fast_address(), "control": standin.control_url(),
     });
     println!("{ready}");
     signals.wait()?;

@@ -1,6 +1,7 @@
 //! VMAPI, as far as provisioning, lifecycle by HTTP and the reports of agents need it.
 
 mod jobs;
+mod predicate;
 mod provision;
 mod report;
 
@@ -34,7 +35,13 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
 async fn list(State(shared): Here, call: Call) -> Result<Json<Vec<Value>>, ApiError> {
     let limit = call.number("limit").unwrap_or(1000).min(1000);
     let offset = call.number("offset").unwrap_or(0);
+    let predicate = match call.text("predicate") {
+        None => Value::Null,
+        Some(text) => serde_json::from_str(text).map_err(|_| ApiError::validation("predicate", "is not JSON"))?,
+    };
+    predicate::check(&predicate).map_err(|message| ApiError::validation("predicate", message))?;
     let mut vms = shared.store.list(Kind::Vm)?;
+    vms.retain(|vm| predicate::holds(&predicate, vm));
     vms.retain(|vm| {
         let state = vm["state"].as_str().unwrap_or_default();
         let state_matches = match call.text("state") {

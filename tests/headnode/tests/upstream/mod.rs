@@ -22,7 +22,8 @@ fn cache() -> PathBuf {
 /// complete, so that tests in several processes, and one that is killed, do no harm.
 pub fn installed(name: &str, manifest: &Value) -> PathBuf {
     let folder = cache().join(name);
-    let complete = |folder: &Path| std::fs::read_to_string(folder.join("package.json")).is_ok_and(|text| text == manifest.to_string());
+    let wanted = manifest.to_string();
+    let complete = |folder: &Path| std::fs::read_to_string(folder.join("package.json")).is_ok_and(|text| text == wanted);
     if complete(&folder) {
         return folder;
     }
