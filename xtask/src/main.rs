@@ -1,5 +1,6 @@
 //! `cargo xtask`: a verb for each thing that a person does with this repository, the same by hand and in CI.
 
+mod backports;
 mod bench;
 mod checks;
 mod completions;

@@ -4,7 +4,7 @@ use std::{process::Command, time::Duration};
 
 use anyhow::{Context, Result, bail};
 
-use crate::{run, say::Progress};
+use crate::{backports, run, say::Progress};
 
 /// What needs a package.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,20 +85,33 @@ pub fn ensure(purposes: &[Purpose], progress: &mut Progress) -> Result<()> {
     for need in &missing {
         progress.note(format_args!("installing the Debian package {}: {}", need.package, need.reason));
     }
-    let install = || {
-        let mut command = apt();
-        command.args(["install", "-q", "-y", "--no-install-recommends"]).args(&names);
-        command
-    };
-    let first = run::run(install(), Duration::from_secs(900), progress)?;
-    if !first.success {
-        // A new machine has no package lists, or old ones.
-        let mut update = apt();
-        update.args(["update", "-q"]);
-        run::succeed(update, Duration::from_secs(600), progress)?;
-        run::succeed(install(), Duration::from_secs(900), progress)?;
+    if run::run(install(&names), Duration::from_secs(900), progress)?.success {
+        return Ok(());
     }
-    Ok(())
+    // A new machine has no package lists, or old ones.
+    let mut update = apt();
+    update.args(["update", "-q"]);
+    run::succeed(update, Duration::from_secs(600), progress)?;
+    if run::run(install(&names), Duration::from_secs(900), progress)?.success {
+        return Ok(());
+    }
+    // One that does not go together with what is installed must not keep the others away.
+    let mut left = Vec::new();
+    for name in names {
+        if !run::run(install(&[name]), Duration::from_secs(900), progress)?.success {
+            left.push(name);
+        }
+    }
+    if left.is_empty() {
+        return Ok(());
+    }
+    backports::install(&left, progress).with_context(|| format!("could not install {}", left.join(" ")))
+}
+
+fn install(names: &[&str]) -> Command {
+    let mut command = apt();
+    command.args(["install", "-q", "-y", "--no-install-recommends"]).args(names);
+    command
 }
 
 /// `apt-get` that asks nothing and waits for another apt to end.

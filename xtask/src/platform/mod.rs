@@ -11,6 +11,7 @@ mod outputs;
 mod sources;
 
 pub use inputs::{programs, stripped};
+pub use sources::debian_mirror;
 
 use std::{
     path::{Path, PathBuf},

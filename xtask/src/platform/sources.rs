@@ -9,6 +9,9 @@ use crate::run::answer;
 /// Debian 13.
 pub const SUITE: &str = "trixie";
 
+const UNKNOWN: &str =
+    "apt on this machine knows no mirror of Debian (label Debian, component main): run apt-get update, or see its sources";
+
 /// Lines of a sources.list, and settings of apt in its own language.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sources {
@@ -20,23 +23,36 @@ pub struct Sources {
 
 /// Reads them.
 pub fn of_this_machine() -> Result<Sources> {
-    let targets =
-        answer(Command::new("apt-get").args(["indextargets", "--format", "$(REPO_URI) $(LABEL) $(COMPONENT)", "Created-By: Packages"]))?;
+    let targets = targets()?;
     let settings = answer(Command::new("apt-config").args(["dump", "--format", "%F \"%v\"%n", "Acquire"]))?;
     let lines = lines(&targets);
     if lines.is_empty() {
-        bail!("apt on this machine knows no mirror of Debian (label Debian, component main): run apt-get update, or see its sources");
+        bail!(UNKNOWN);
     }
     Ok(Sources { lines, options: options(&settings) })
 }
 
+/// The mirror of Debian that this machine's apt uses.
+pub fn debian_mirror() -> Result<String> {
+    match mirror(&targets()?, "Debian") {
+        Some(mirror) => Ok(mirror),
+        None => bail!(UNKNOWN),
+    }
+}
+
+fn targets() -> Result<String> {
+    answer(Command::new("apt-get").args(["indextargets", "--format", "$(REPO_URI) $(LABEL) $(COMPONENT)", "Created-By: Packages"]))
+}
+
+fn mirror(targets: &str, label: &str) -> Option<String> {
+    targets.lines().find_map(|line| {
+        let words: Vec<&str> = line.split(' ').collect();
+        matches!(words.as_slice(), [_, found, "main"] if *found == label).then(|| words[0].to_owned())
+    })
+}
+
 fn lines(targets: &str) -> Vec<String> {
-    let mirror = |label: &str| {
-        targets.lines().find_map(|line| {
-            let words: Vec<&str> = line.split(' ').collect();
-            matches!(words.as_slice(), [_, found, "main"] if *found == label).then(|| words[0].to_owned())
-        })
-    };
+    let mirror = |label: &str| mirror(targets, label);
     let mut lines = Vec::new();
     if let Some(main) = mirror("Debian") {
         lines.push(format!("deb {main} {SUITE} main contrib"));
