@@ -154,7 +154,7 @@ fn prlimits(config: &VmConfig, host: &Host) -> Vec<Prlimit> {
 }
 
 fn mounts(config: &VmConfig, files: &BootFiles, host: &Host) -> Vec<Mount> {
-    let mut mounts = control(config.uuid, host);
+    let mut mounts = control(config.uuid, &files.zonepath.join("root"), host);
     if let Some(mib) = config.tmpfs.filter(|mib| *mib > 0) {
         mounts.push(Mount::tmpfs("tmp", mib));
     }
@@ -173,16 +173,30 @@ fn mounts(config: &VmConfig, files: &BootFiles, host: &Host) -> Vec<Mount> {
 }
 
 /// The guest's tools, and over them the way to the metadata service. A guest that put something else in the place of a mount's
-/// target goes without that mount: it must be able to boot, and nothing is followed.
-fn control(uuid: InstanceUuid, host: &Host) -> Vec<Mount> {
+/// target goes without that mount: it must be able to boot, and nothing is followed. `optional` alone does not do: liblxc opens
+/// the target, and waits for ever if that is a named pipe.
+fn control(uuid: InstanceUuid, root: &Path, host: &Host) -> Vec<Mount> {
     let mount = |source: &Path, target: &str, more: &[&str]| {
         let mut mount = Mount::bind_directory(&source.to_string_lossy(), target, true);
         mount.options.extend(["nosuid", "nodev", "optional"].iter().chain(more).map(|word| (*word).to_owned()));
         mount
     };
     let directory = host.zonecontrol.join(uuid.to_string());
-    let native = host.native.iter().map(|native| mount(native, zonecontrol::NATIVE, &[]));
-    native.chain(zonecontrol::GUEST_PATHS.iter().map(|target| mount(&directory, target, &["noexec"]))).collect()
+    let native = host.native.as_ref().filter(|_| may_be_mounted_on(root, zonecontrol::NATIVE));
+    // What the guest has below the host's tools is hidden by them.
+    let hidden = |target: &str| native.is_some() && Path::new(target).starts_with(zonecontrol::NATIVE);
+    let control = zonecontrol::GUEST_PATHS.iter().filter(|target| hidden(target) || may_be_mounted_on(root, target));
+    let control = control.map(|target| mount(&directory, target, &["noexec"]));
+    native.iter().map(|native| mount(native, zonecontrol::NATIVE, &[])).chain(control).collect()
+}
+
+/// True if nothing but directories, or nothing, is where `target` is to be below a guest's root.
+fn may_be_mounted_on(root: &Path, target: &str) -> bool {
+    let mut path = root.to_owned();
+    Path::new(target.trim_start_matches('/')).components().all(|component| {
+        path.push(component);
+        path.symlink_metadata().map_or(true, |metadata| metadata.is_dir())
+    })
 }
 
 /// A `lofs` file system: a bind with the options that Linux has a word for (instances.md section 2.5).
@@ -300,5 +314,23 @@ mod tests {
         let text = render(&file, false);
         let line = text.lines().find(|l| l.contains("/opt/data")).unwrap();
         assert!(line.contains(" data none ") && line.contains("ro") && line.contains("nodev") && !line.contains("zonky"), "{line}");
+    }
+
+    #[test]
+    fn a_guest_that_put_something_else_in_the_place_of_a_target_goes_without_that_mount() {
+        let root = tempfile::tempdir().unwrap();
+        let root = root.path();
+        for name in ["directory", "directory/below"] {
+            std::fs::create_dir(root.join(name)).unwrap();
+        }
+        std::fs::write(root.join("file"), "").unwrap();
+        nix::unistd::mkfifo(&root.join("pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        std::os::unix::fs::symlink("/", root.join("link")).unwrap();
+        for target in ["directory", "/directory/below", "absent", "directory/absent/more"] {
+            assert!(may_be_mounted_on(root, target), "{target}");
+        }
+        for target in ["file", "pipe", "link", "link/tmp", "/pipe/x"] {
+            assert!(!may_be_mounted_on(root, target), "{target}");
+        }
     }
 }
