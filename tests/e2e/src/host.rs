@@ -32,6 +32,15 @@ pub fn turn(pool: &str) -> Flock<fs::File> {
     Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, error)| error).expect("the turn comes")
 }
 
+/// Services of the node that a scenario starts by itself, those that it needs.
+const SERVICES: [&str; 4] =
+    ["triton-metadata-agent.service", "triton-net-agent.service", "triton-vm-agent.service", "triton-cn-agent.service"];
+
+/// Stops the node's own services until the next boot: two of a kind would take each other's sockets.
+pub fn stop_services() {
+    let _ = Command::new("systemctl").arg("stop").args(SERVICES).output();
+}
+
 /// Pins the machine's own network namespace where a node that is not the whole machine has its own.
 ///
 /// # Panics

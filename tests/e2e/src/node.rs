@@ -25,7 +25,7 @@ use crate::{
     Outcome,
     busybox::{IMAGE_UUID, image_files},
     command::{command, guest_tools},
-    host, until,
+    host,
 };
 
 /// The NIC tag of guests.
@@ -87,6 +87,7 @@ impl Node {
     fn of_machine(pool: String) -> Self {
         let turn = host::turn(&pool);
         let layout = Layout::new("/");
+        host::stop_services();
         host::clear(&layout, &pool);
         layout.prepare().expect("the node's directories can be made");
         let identity = Identity::load_or_create(&layout).expect("the node has an identity");
@@ -421,6 +422,13 @@ impl Drop for Node {
 /// When something is; says what.
 #[track_caller]
 pub fn assert_no_trace(node: &Node, before: &BTreeMap<&'static str, Vec<String>>) {
-    until("the traces of instances are gone", || node.traces() == *before || node.monitors().is_empty());
-    assert_eq!(node.traces(), *before, "something was left behind");
+    // A monitor may be about to end.
+    let end = std::time::Instant::now() + Duration::from_secs(60);
+    while node.traces() != *before && !node.monitors().is_empty() && std::time::Instant::now() < end {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let now = node.traces();
+    let different: Vec<_> =
+        now.iter().filter(|(kind, list)| before.get(*kind) != Some(list)).map(|(kind, list)| (kind, &before[kind], list)).collect();
+    assert!(different.is_empty(), "something was left behind, or taken: (kind, before, now) {different:#?}");
 }

@@ -2,20 +2,24 @@
 
 use std::time::{Duration, Instant};
 
-/// Longest wait: generous, since a loaded machine is slow and a wrong program never gets there.
-const LIMIT: Duration = Duration::from_secs(60);
+use crate::host;
+
+/// Longest wait: generous, since a loaded machine is slow and a wrong program never gets there. A booted node may be emulated.
+fn limit() -> Duration {
+    Duration::from_secs(if host::pool().is_some() { 180 } else { 60 })
+}
 
 /// Waits until `probe` gives a value.
 ///
 /// # Panics
-/// When it has not after a minute; says what was missing.
+/// When it has not after some minutes; says what was missing.
 pub fn until_some<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
-    let begin = Instant::now();
+    let (begin, limit) = (Instant::now(), limit());
     loop {
         if let Some(value) = probe() {
             return value;
         }
-        assert!(begin.elapsed() < LIMIT, "waited {LIMIT:?} in vain for: {what}");
+        assert!(begin.elapsed() < limit, "waited {limit:?} in vain for: {what}");
         std::thread::sleep(Duration::from_millis(5));
     }
 }
