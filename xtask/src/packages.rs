@@ -50,6 +50,7 @@ const NEEDS: &[Need] = &[
     Need { package: "qemu-system-x86", purpose: Purpose::Machine, reason: "runs a compute node on this machine" },
     Need { package: "qemu-utils", purpose: Purpose::Machine, reason: "makes the disk of that node" },
     Need { package: "e2fsprogs", purpose: Purpose::Machine, reason: "makes the medium that the node boots from" },
+    Need { package: "zstd", purpose: Purpose::Machine, reason: "compresses what is copied to that node" },
     Need { package: "openssh-client", purpose: Purpose::Machine, reason: "the way into that node" },
 ];
 

@@ -26,11 +26,16 @@ pub struct Output {
 const KEPT: usize = 256 << 10;
 
 /// Runs `command` for at most `limit`, both outputs together, turning the spinner of `progress`.
-pub fn run(mut command: Command, limit: Duration, progress: &mut Progress) -> Result<Output> {
+pub fn run(command: Command, limit: Duration, progress: &mut Progress) -> Result<Output> {
+    run_with(command, Stdio::null(), limit, progress)
+}
+
+/// As [`run`], with standard input.
+pub fn run_with(mut command: Command, input: Stdio, limit: Duration, progress: &mut Progress) -> Result<Output> {
     let name = describe(&command);
     let (mut reader, writer) = std::io::pipe().context("could not make a pipe")?;
     let error = writer.try_clone().context("could not make a pipe")?;
-    let mut child = command.stdin(Stdio::null()).stdout(writer).stderr(error).spawn().with_context(|| format!("could not run {name}"))?;
+    let mut child = command.stdin(input).stdout(writer).stderr(error).spawn().with_context(|| format!("could not run {name}"))?;
     // The command holds the pipe's writing ends: without them the pipe's end is seen.
     drop(command);
     let deadline = Instant::now() + limit;
@@ -67,8 +72,13 @@ pub fn run(mut command: Command, limit: Duration, progress: &mut Progress) -> Re
 
 /// As [`run`]; a failure is an error with the command, its status and the end of its output.
 pub fn succeed(command: Command, limit: Duration, progress: &mut Progress) -> Result<String> {
+    fed(command, Stdio::null(), limit, progress)
+}
+
+/// As [`succeed`], with standard input.
+pub fn fed(command: Command, input: Stdio, limit: Duration, progress: &mut Progress) -> Result<String> {
     let name = describe(&command);
-    let output = run(command, limit, progress)?;
+    let output = run_with(command, input, limit, progress)?;
     if !output.success {
         bail!("{name} ended with {}: {}", output.status, tail(output.text.as_bytes()));
     }

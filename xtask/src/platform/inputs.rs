@@ -161,7 +161,7 @@ pub fn programs(release: bool, progress: &mut Progress) -> Result<Vec<PathBuf>> 
     run::succeed(build, Duration::from_secs(3600), progress).context("could not build the programs")?;
     let kind = if release { "release" } else { "debug" };
     let from = workspace::target_folder()?.join(kind);
-    let to = super::cache_folder().join("programs").join(kind);
+    let to = stripped_folder(kind)?;
     let mut files = Vec::new();
     for name in PROGRAMS.iter().flat_map(|(_, names)| names.iter()) {
         files.push(stripped(&from.join(name), &to)?);
@@ -169,6 +169,11 @@ pub fn programs(release: bool, progress: &mut Progress) -> Result<Vec<PathBuf>> 
     files.push(stripped(&guest_tools::build(progress)?, &to)?);
     files.sort();
     Ok(files)
+}
+
+/// Where programs without symbols are: beside those that they are made of, since another clone builds others of the same name.
+pub fn stripped_folder(kind: &str) -> Result<PathBuf> {
+    Ok(workspace::target_folder()?.join("stripped").join(kind))
 }
 
 /// A copy of a program without symbols in the folder `to`; one that is newer than the program is taken as it is.

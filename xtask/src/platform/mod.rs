@@ -10,7 +10,7 @@ mod inputs;
 mod outputs;
 mod sources;
 
-pub use inputs::{programs, stripped};
+pub use inputs::{programs, stripped, stripped_folder};
 pub use sources::debian_mirror;
 
 use std::{

@@ -85,7 +85,7 @@ fn plain(only: Only, filter: Option<&str>) -> Vec<Command> {
             vec![test(&["--workspace", "--exclude", "triton-e2e"], &["--skip", "kernel::", "--skip", "kernel_", "--skip", "npm_"])]
         }
         Only::Kernel => {
-            let mut named = vec![test(&["-p", "triton-e2e"], &["--test-threads", "2"])];
+            let mut named = vec![test(&["-p", "triton-e2e"], &["--test-threads", "2", "--skip", "node_only::"])];
             let mut command = cargo();
             command.args(["test", "--quiet", "--locked", "--lib", "--bins", "--tests", "--no-fail-fast", "--workspace"]);
             command.args(["--exclude", "triton-e2e", "kernel"]);

@@ -29,6 +29,9 @@ const KERNEL: &str = "package(triton-e2e) | package(triton-link) | package(trito
                       package(triton-storage) | package(triton-image) | package(instance-monitor) | package(triton-cli) | \
                       test(/(^|::)kernel(_|::|$)/)";
 
+/// Tests of tier 3 alone: they need the whole machine.
+const NODE: &str = "package(triton-e2e) & test(/^node_only::/)";
+
 impl Tier {
     /// In the order in which they run.
     pub const ALL: [Self; 3] = [Self::Pure, Self::Kernel, Self::Node];
@@ -51,17 +54,17 @@ impl Tier {
         }
     }
 
-    /// Runs the tier's tests, those whose name contains `filter`.
-    pub fn run(self, filter: Option<&str>) -> Report {
+    /// Runs the tier's tests, those whose name contains `filter`; of tier 3 all that is not a matrix, or what every landing runs.
+    pub fn run(self, filter: Option<&str>, whole: bool) -> Report {
         match self {
             Self::Pure => pure(filter),
             Self::Kernel => match cannot_run_on_kernel() {
                 Some(reason) => Report::NotRun(reason),
-                None => runner::run(KERNEL, runner::Only::Kernel, filter),
+                None => runner::run(&format!("({KERNEL}) - ({NODE})"), runner::Only::Kernel, filter),
             },
             Self::Node => match crate::vm::cannot_run() {
                 Some(reason) => Report::NotRun(reason),
-                None => match crate::vm::tier(filter) {
+                None => match crate::vm::tier(filter, whole) {
                     Ok(counts) => Report::Ran(counts),
                     Err(error) => {
                         crate::say::line(format_args!("{error:#}"));

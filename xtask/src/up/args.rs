@@ -22,6 +22,12 @@ pub struct UpArgs {
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u8).range(0..=100))]
     pub instances: u8,
 
+    /// On a compute node of its own: build the platform image, boot it under QEMU, and provision there
+    ///
+    /// DIR holds the machine; `cargo xtask vm` works with the same one.
+    #[arg(long, value_name = "DIR", num_args = 0..=1, require_equals = true, default_missing_value = "/var/lib/triton-vm", conflicts_with_all = ["pool", "keep"])]
+    pub vm: Option<PathBuf>,
+
     /// Keep instances in this ZFS pool; without it, in plain folders below the root
     #[arg(long, value_name = "NAME")]
     pub pool: Option<String>,
@@ -44,6 +50,10 @@ pub struct UpArgs {
 pub struct DownArgs {
     #[command(flatten)]
     pub root: RootArgs,
+
+    /// Where `up --vm` put its machine
+    #[arg(long, value_name = "DIR", env = "TRITON_VM", default_value = "/var/lib/triton-vm")]
+    pub vm: PathBuf,
 }
 
 /// Arguments of `xtask status`.

@@ -12,7 +12,7 @@ use triton_cgroup::Cgroups;
 use triton_files::{Identity, Layout};
 use triton_process::PidFd;
 
-use super::{AGENT, PATIENCE, args::DownArgs, copy_tree, guest, namespaces, programs, state::State};
+use super::{AGENT, PATIENCE, args::DownArgs, copy_tree, guest, machine, namespaces, programs, state::State};
 use crate::{run, say, say::Progress};
 
 /// Steps, for the counter.
@@ -21,6 +21,13 @@ pub const STEPS: usize = 6;
 /// Takes the node down.
 pub fn down(args: &DownArgs) -> Result<ExitCode> {
     let layout = crate::layout(&args.root)?;
+    let vm = std::path::absolute(&args.vm)?;
+    if machine::is_up(&vm) {
+        machine::down(&vm)?;
+        if !layout.root().exists() {
+            return Ok(ExitCode::SUCCESS);
+        }
+    }
     if !layout.root().exists() {
         say::line(format_args!("nothing is up below {}", layout.root().display()));
         return Ok(ExitCode::SUCCESS);

@@ -20,8 +20,12 @@ pub fn vmadm(layout: &Layout) -> Command {
 
 /// The state of every instance on the node.
 pub fn states(layout: &Layout) -> Result<BTreeMap<InstanceUuid, String>> {
-    let text = answer(vmadm(layout).args(["lookup", "-j"]))?;
-    let objects: Vec<Value> = serde_json::from_str(&text).context("could not read the answer of vmadm lookup -j")?;
+    read_states(&answer(vmadm(layout).args(["lookup", "-j"]))?)
+}
+
+/// Reads what `vmadm lookup -j` printed.
+pub fn read_states(text: &str) -> Result<BTreeMap<InstanceUuid, String>> {
+    let objects: Vec<Value> = serde_json::from_str(text).context("could not read the answer of vmadm lookup -j")?;
     objects
         .iter()
         .map(|object| {

@@ -8,6 +8,7 @@ mod down;
 mod guest;
 mod headnode;
 mod http;
+mod machine;
 mod namespaces;
 mod network;
 mod node;
@@ -51,6 +52,11 @@ const STEPS: usize = 10;
 /// Brings everything up. On failure says which step, and removes what this run began, unless told to keep it.
 pub fn up(args: &UpArgs) -> Result<ExitCode> {
     ensure!(nix::unistd::geteuid().is_root(), "`up` makes namespaces, links and containers: run it as root");
+    if let Some(dir) = &args.vm {
+        let report = machine::up(dir, args)?;
+        say::line(if args.json { serde_json::to_string_pretty(&report)? } else { machine::tell(&report) });
+        return Ok(ExitCode::SUCCESS);
+    }
     let layout = crate::layout(&args.root)?;
     let mut progress = Progress::new(STEPS);
     let mut fresh = false;
@@ -139,7 +145,7 @@ fn bring_up(args: &UpArgs, layout: &Layout, progress: &mut Progress, fresh: &mut
         state.instances.push(provision::plan(number));
     }
     state.save(layout)?;
-    let (created, booted) = provision::ensure(layout, &urls, &state.instances, built.uuid, progress)?;
+    let (created, booted) = provision::ensure(&guest::states(layout)?, &urls, &state.instances, built.uuid, progress)?;
     progress.done(format_args!("{} in all, {created} provisioned, {booted} started", state.instances.len()));
 
     progress.begin("a look from inside");

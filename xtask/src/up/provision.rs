@@ -7,14 +7,12 @@ use serde_json::{Value, json};
 use triton_types::{ImageUuid, InstanceUuid};
 
 use super::{
-    guest,
     headnode::{Urls, address},
     http, site,
     state::Instance,
     wait::{Look, until},
 };
 use crate::say::Progress;
-use triton_files::Layout;
 
 /// The instance with this number, not made so far.
 pub fn plan(number: usize) -> Instance {
@@ -65,9 +63,14 @@ enum Need {
 }
 
 /// Makes missing instances and starts stopped ones; all at once, then waits. Returns how many were made and started.
-pub fn ensure(layout: &Layout, urls: &Urls, instances: &[Instance], image: ImageUuid, progress: &mut Progress) -> Result<(usize, usize)> {
+pub fn ensure(
+    states: &BTreeMap<InstanceUuid, String>,
+    urls: &Urls,
+    instances: &[Instance],
+    image: ImageUuid,
+    progress: &mut Progress,
+) -> Result<(usize, usize)> {
     let vmapi = address(&urls.vmapi)?;
-    let states = guest::states(layout)?;
     let mut jobs = BTreeMap::new();
     let (mut created, mut started) = (0, 0);
     for (number, instance) in instances.iter().enumerate() {

@@ -9,18 +9,25 @@ use std::{
 
 use anyhow::{Context, Result};
 
+use crate::platform;
+
 /// A stock kernel is through in a few seconds with KVM.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// `kvm`, or `tcg`. Remembered beside the kernel.
+/// `kvm`, or `tcg`. Remembered for this kernel, as long as this machine has not booted again.
 pub fn choose(kernel: &Path, mut turn: impl FnMut()) -> Result<String> {
-    let memory = kernel.with_file_name("accel");
-    if let Ok(known) = fs::read_to_string(&memory) {
-        return Ok(known.trim().to_owned());
+    let release = fs::read_to_string(kernel.with_file_name("kernel")).unwrap_or_default();
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let memory = platform::cache_folder().join(format!("accel-{}", release.trim()));
+    if let Ok(known) = fs::read_to_string(&memory)
+        && let Some((chosen, then)) = known.trim().split_once(' ')
+        && then == boot.trim()
+    {
+        return Ok(chosen.to_owned());
     }
     let works = Path::new("/dev/kvm").exists() && probe(kernel, &mut turn)?;
     let chosen = if works { "kvm" } else { "tcg" };
-    triton_files::write_atomic(&memory, chosen.as_bytes(), 0o644)?;
+    triton_files::write_atomic(&memory, format!("{chosen} {boot}").as_bytes(), 0o644)?;
     Ok(chosen.to_owned())
 }
 

@@ -11,6 +11,10 @@ pub struct VmArgs {
     #[arg(long, value_name = "DIR", env = "TRITON_VM", default_value = "/var/lib/triton-vm", global = true)]
     pub dir: PathBuf,
 
+    /// The other machine: a second node, joined to the first one by a wire of their own
+    #[arg(long, global = true)]
+    pub second: bool,
+
     #[command(subcommand)]
     pub verb: VmVerb,
 }
@@ -56,15 +60,33 @@ pub enum VmVerb {
         #[command(subcommand)]
         verb: SnapshotVerb,
     },
-    /// Run tests on the node: those of drivers that need its kernel, and the scenarios of the whole node
+    /// Run tests on a node: those that need its kernel, and scenarios in which the machine itself ends
+    ///
+    /// They have a machine of their own, below the folder of the others, since they destroy what is on it. It ends with this
+    /// command, however that ends; its booted state is kept for the next time, and goes with `vm down`.
     Test {
-        /// Run only tests whose name contains this
-        filter: Option<String>,
-
-        /// Also kill at every step of every change: more than half an hour under emulation
-        #[arg(long)]
-        matrix: bool,
+        #[command(flatten)]
+        tests: TestArgs,
     },
+}
+
+/// Arguments of `xtask vm test`.
+#[derive(Args, Debug, Clone, Default)]
+pub struct TestArgs {
+    /// Run only tests and scenarios whose name contains this
+    pub filter: Option<String>,
+
+    /// Only what every landing runs
+    #[arg(long, conflicts_with = "matrix")]
+    pub quick: bool,
+
+    /// Also kill at every step of every change, and cut the power at every step: more than an hour under emulation
+    #[arg(long)]
+    pub matrix: bool,
+
+    /// Name what would run, and run nothing
+    #[arg(long)]
+    pub list: bool,
 }
 
 /// What to do with saved states.
@@ -112,12 +134,27 @@ pub struct UpArgs {
     pub release: bool,
 }
 
+impl UpArgs {
+    /// Without any option.
+    pub const fn usual() -> Self {
+        Self { memory: 3072, cpus: 2, boot: false, release: false }
+    }
+}
+
 /// Arguments of the hidden verb that runs on the node.
 #[derive(Args, Debug)]
 pub struct PrepareArgs {
     /// The pool
     #[arg(long)]
     pub pool: String,
+
+    /// MAC address of the admin network's NIC
+    #[arg(long)]
+    pub admin: String,
+
+    /// MAC address of the NIC that leads to the other machine of a pair
+    #[arg(long)]
+    pub wire: String,
 }
 
 /// A name that QEMU's monitor takes as one word.

@@ -36,6 +36,26 @@ pub fn medium(built: &Built, progress: &mut Progress) -> Result<PathBuf> {
     Ok(medium)
 }
 
+/// What a machine boots from, in its own folder: links to the image's files, which stay when the cache forgets the image.
+pub fn keep(dir: &Path, built: &Built) -> Result<PathBuf> {
+    let name = built.folder.file_name().context("the image has no name")?;
+    let to = dir.join(name);
+    fs::create_dir_all(&to).with_context(|| format!("could not create {}", to.display()))?;
+    for file in ["vmlinuz", "initrd", "medium.img"] {
+        let (from, to) = (built.file(file), to.join(file));
+        // Another file system has no links to this one.
+        if !to.exists() && fs::hard_link(&from, &to).is_err() {
+            fs::copy(&from, &to).with_context(|| format!("could not copy {}", from.display()))?;
+        }
+    }
+    for entry in fs::read_dir(dir).with_context(|| format!("could not read {}", dir.display()))?.flatten() {
+        if entry.file_name() != name && entry.file_name().to_string_lossy().starts_with("platform-") {
+            fs::remove_dir_all(entry.path()).with_context(|| format!("could not remove {}", entry.path().display()))?;
+        }
+    }
+    Ok(to)
+}
+
 /// The pool's disk and the key, made where they are missing.
 pub fn ensure(dir: &Path, progress: &mut Progress) -> Result<()> {
     let (disk, key) = (pool(dir), key(dir));
@@ -50,6 +70,14 @@ pub fn ensure(dir: &Path, progress: &mut Progress) -> Result<()> {
         run::succeed(command, Duration::from_secs(60), progress)?;
     }
     Ok(())
+}
+
+/// Removes the pool's disk, with all saved states.
+pub fn remove(dir: &Path) -> Result<()> {
+    match fs::remove_file(pool(dir)) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error).context("could not remove the old disk"),
+        _ => Ok(()),
+    }
 }
 
 /// The pool's disk.

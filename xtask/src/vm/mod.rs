@@ -5,16 +5,22 @@
 
 mod accel;
 mod args;
+mod bed;
 mod disk;
+mod machine;
 mod node;
 mod qemu;
 mod qmp;
+mod scenarios;
 mod ssh;
 mod state;
 mod testing;
+mod up;
 mod verbs;
 
 pub use args::{PrepareArgs, VmArgs};
+pub use machine::Machine;
 pub use node::prepare;
 pub use testing::{cannot_run, tier};
-pub use verbs::vm;
+pub use up::STEPS;
+pub use verbs::{remove, vm};

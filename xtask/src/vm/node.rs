@@ -8,7 +8,7 @@ use triton_files::Layout;
 use triton_storage::Storage;
 use triton_types::StorageKind;
 
-use super::{args::PrepareArgs, ssh::Ssh};
+use super::{args::PrepareArgs, qemu, ssh::Ssh};
 use crate::{platform, say::Progress, workspace};
 
 /// Name of the pool, as on every node.
@@ -52,26 +52,34 @@ mkdir -p /opt/triton/config /opt/smartdc/agents/etc
 cp -an /usr/triton/config/. /opt/triton/config/ 2>/dev/null || true
 : >/zones/.system_pool
 /usr/triton/bin/system-pool
+# Its files were on the old /var.
+systemctl restart systemd-journald.service
 ";
 
 /// Sets the node up through ssh; doing it again changes nothing.
-pub fn set_up(ssh: &Ssh, progress: &mut Progress) -> Result<()> {
+pub fn set_up(ssh: &Ssh, number: u8, progress: &mut Progress) -> Result<()> {
     ssh.run(SETUP, Duration::from_secs(300), progress).context("could not set up the pool")?;
-    let own = platform::stripped(&workspace::target_folder()?.join("debug/xtask"), &platform::cache_folder().join("programs/debug"))?;
+    let own = platform::stripped(&workspace::target_folder()?.join("debug/xtask"), &platform::stripped_folder("debug")?)?;
     ssh.push(&[own], &format!("{BED}/"), progress)?;
-    ssh.run(&format!("{BED}/xtask prepare-node --pool {POOL}"), Duration::from_secs(120), progress).map(drop)
+    let [admin, wire] = [qemu::mac(0, number), qemu::mac(1, number)];
+    let script = format!("{BED}/xtask prepare-node --pool {POOL} --admin {admin} --wire {wire}");
+    ssh.run(&script, Duration::from_secs(120), progress).map(drop)
 }
 
-/// The hidden verb that runs on the node: what its setup would have left there.
+/// The hidden verb that runs on the node: what its setup would have left there. The networks come with the next boot.
 pub fn prepare(args: &PrepareArgs) -> Result<ExitCode> {
     let layout = Layout::new("/");
     layout.prepare()?;
     Storage::choose(&layout, StorageKind::Zfs, &args.pool)
         .with_context(|| format!("could not keep instances in the pool {}", args.pool))?;
     let config = layout.config();
-    let tag = |name: &str| json!({"name": name, "mac": "-", "mtu": 1500});
-    let networking =
-        json!({"admin_tag": "admin", "datacenter_name": "vm", "dns_domain": "example.com", "nictags": [tag("admin"), tag("external")]});
+    let networking = json!({
+        "admin_tag": "admin",
+        "datacenter_name": "vm",
+        "dns_domain": "example.com",
+        "nictags": [{"name": "admin", "mac": args.admin, "mtu": 1500}, {"name": "external", "mac": args.wire, "mtu": 1500}],
+        "vnics": [{"mac": args.admin, "nic_tag": "admin", "vlan_id": 0, "ip": "dhcp", "primary": true}],
+    });
     triton_files::write_json(&config.join("triton-networking.json"), &networking, 0o644)?;
     triton_files::write_atomic(&config.join("node.config"), b"datacenter_name='vm'\ndns_domain='example.com'\n", 0o644)?;
     triton_files::write_json(&config.join("triton-setup-state.json"), &json!({"complete": true}), 0o644)?;

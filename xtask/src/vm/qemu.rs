@@ -4,7 +4,7 @@ use std::{
     fs,
     net::TcpListener,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
     time::{Duration, Instant},
 };
 
@@ -34,20 +34,48 @@ pub fn free_ports() -> Result<[u16; 2]> {
     Ok([first.local_addr()?.port(), second.local_addr()?.port()])
 }
 
-/// Starts the machine, booting or with a saved state.
-pub fn start(dir: &Path, state: &mut State, restore: Option<&str>, progress: &mut Progress) -> Result<()> {
+/// Whose end is the machine's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Life {
+    /// Nobody's: it runs until it is ended.
+    Own,
+    /// This process's, however it ends.
+    Ours,
+}
+
+/// How a machine starts.
+#[derive(Clone, Copy, Debug)]
+pub struct Start<'a> {
+    /// With this saved state; none: it boots.
+    pub restore: Option<&'a str>,
+    /// More for the kernel's command line.
+    pub append: &'a str,
+    /// When it ends.
+    pub life: Life,
+}
+
+/// How long QEMU may take until it answers: it may have a large state to load.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Starts the machine, booting or with a saved state. To be called by the thread that ends last.
+pub fn start(dir: &Path, state: &mut State, how: &Start<'_>, progress: &mut Progress) -> Result<()> {
     let pidfile = dir.join("qemu.pid");
     let _ = fs::remove_file(&pidfile);
     let _ = fs::remove_file(socket(dir));
     let key = fs::read(disk::key(dir).with_extension("pub")).context("could not read the public key")?;
-    let mut command = Command::new("qemu-system-x86_64");
-    command.args(arguments(dir, state, &base64(&key)));
-    if let Some(name) = restore {
-        command.args(["-loadvm", name]);
+    let mut words = arguments(dir, state, &base64(&key), how.append);
+    if let Some(name) = how.restore {
+        words.extend(["-loadvm".to_owned(), name.to_owned()]);
     }
-    command.arg("-daemonize").arg("-pidfile").arg(&pidfile);
-    run::succeed(command, Duration::from_secs(120), progress).context("could not start the machine")?;
-    let pid: i32 = fs::read_to_string(&pidfile).context("QEMU left no pid")?.trim().parse().context("QEMU's pid is no number")?;
+    let pid = match how.life {
+        Life::Own => {
+            let mut command = Command::new(PROGRAM);
+            command.args(words).arg("-daemonize").arg("-pidfile").arg(&pidfile);
+            run::succeed(command, PATIENCE, progress).context("could not start the machine")?;
+            fs::read_to_string(&pidfile).context("QEMU left no pid")?.trim().parse().context("QEMU's pid is no number")?
+        }
+        Life::Ours => start_bound(dir, &words, progress)?,
+    };
     state.process = triton_process::reference(pid);
     state.save(dir)?;
     if state.running().is_none() {
@@ -56,30 +84,78 @@ pub fn start(dir: &Path, state: &mut State, restore: Option<&str>, progress: &mu
     Ok(())
 }
 
+const PROGRAM: &str = "qemu-system-x86_64";
+
+/// A child that the kernel kills with this process: nobody has to be left to do it.
+fn start_bound(dir: &Path, words: &[String], progress: &mut Progress) -> Result<i32> {
+    let said = dir.join("qemu.log");
+    let file = fs::File::create(&said).with_context(|| format!("could not create {}", said.display()))?;
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL", "--", PROGRAM]).args(words).stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
+    let mut child = command.spawn().context("could not run setpriv")?;
+    let pid = i32::try_from(child.id())?;
+    let deadline = Instant::now() + PATIENCE;
+    while let Err(error) = qmp::monitor(&socket(dir), "info status") {
+        if child.try_wait()?.is_some() {
+            bail!("could not start the machine: {}", fs::read_to_string(&said).unwrap_or_default().trim());
+        }
+        if Instant::now() > deadline {
+            let _ = child.kill();
+            let _ = child.wait();
+            return Err(error.context("QEMU does not answer"));
+        }
+        progress.turn("waiting for QEMU");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    // Collected whenever it ends, so that its end is seen as one.
+    std::thread::spawn(move || child.wait());
+    Ok(pid)
+}
+
+/// Host numbers of the two NICs' MAC addresses; the last byte is the machine's.
+pub fn mac(nic: u8, number: u8) -> String {
+    format!("02:08:20:fe:{nic:02x}:{:02x}", 0x10 + number)
+}
+
+/// One end of the wire between the machines of a pair: datagrams of a socket, below the first one's folder.
+fn wire(dir: &Path, number: u8, end: u8) -> PathBuf {
+    let base = if number == 0 { dir } else { dir.parent().unwrap_or(dir) };
+    base.join(format!("wire{end}"))
+}
+
 /// The same for a boot and for a restored state: QEMU compares devices.
-fn arguments(dir: &Path, state: &State, key: &str) -> Vec<String> {
+fn arguments(dir: &Path, state: &State, key: &str, append: &str) -> Vec<String> {
     let medium = state.image.join("medium.img");
     let text = |path: PathBuf| path.display().to_string().replace(',', ",,");
     let (cpu, accel) = if state.accel == "kvm" { ("host", "kvm") } else { ("max", "tcg,thread=multi") };
     let forwards = format!("hostfwd=tcp:127.0.0.1:{}-:22,hostfwd=tcp:127.0.0.1:{}-:5309", state.ssh_port, state.agent_port);
+    let [ours, theirs] = [state.number, 1 - state.number.min(1)].map(|end| text(wire(dir, state.number, end)));
     let list: Vec<(&str, String)> = vec![
-        ("-name", "triton-cn".to_owned()),
+        ("-name", format!("triton-cn{}", state.number)),
         ("-machine", "q35".to_owned()),
         ("-accel", accel.to_owned()),
         ("-cpu", cpu.to_owned()),
         ("-smp", state.cpus.to_string()),
         ("-m", state.memory.to_string()),
+        // No screen, floppy, CD-ROM: each would cost an emulated boot a while.
         ("-display", "none".to_owned()),
+        ("-vga", "none".to_owned()),
         ("-rtc", "base=utc".to_owned()),
         ("-kernel", state.image.join("vmlinuz").display().to_string()),
         ("-initrd", state.image.join("initrd").display().to_string()),
-        ("-append", "boot=live console=ttyS0,115200n8 triton.dhcp-all-nics systemd.log_color=0 panic=10".to_owned()),
+        (
+            "-append",
+            format!("boot=live console=ttyS0,115200n8 triton.dhcp-all-nics systemd.log_color=0 panic=10 {append}").trim().to_owned(),
+        ),
         ("-drive", format!("file={},format=raw,if=virtio,readonly=on", text(medium))),
         ("-drive", format!("file={},format=qcow2,if=none,id=pool,discard=unmap", text(disk::pool(dir)))),
         ("-device", "virtio-blk-pci,drive=pool,serial=zones".to_owned()),
         // The node reaches nothing: what comes in are the forwarded ports.
         ("-netdev", format!("user,id=net,restrict=on,{forwards}")),
-        ("-device", "virtio-net-pci,netdev=net,romfile=".to_owned()),
+        ("-device", format!("virtio-net-pci,netdev=net,romfile=,mac={}", mac(0, state.number))),
+        // What is sent while nobody is at the other end is lost, as on a wire.
+        ("-netdev", format!("dgram,id=wire,local.type=unix,local.path={ours},remote.type=unix,remote.path={theirs}")),
+        ("-device", format!("virtio-net-pci,netdev=wire,romfile=,mac={}", mac(1, state.number))),
         ("-device", "virtio-rng-pci".to_owned()),
         ("-chardev", format!("file,id=console,path={},append=on", text(log(dir)))),
         ("-serial", "chardev:console".to_owned()),
@@ -88,7 +164,13 @@ fn arguments(dir: &Path, state: &State, key: &str) -> Vec<String> {
         // The key is a credential for systemd: the image itself knows no key.
         ("-smbios", format!("type=11,value=io.systemd.credential.binary:ssh.authorized_keys.root={key}")),
     ];
-    list.into_iter().flat_map(|(name, value)| [name.to_owned(), value]).collect()
+    std::iter::once("-nodefaults".to_owned()).chain(list.into_iter().flat_map(|(name, value)| [name.to_owned(), value])).collect()
+}
+
+/// Opens a port of the running node on a port of loopback, until the machine ends.
+pub fn forward(dir: &Path, local: u16, inside: u16) -> Result<()> {
+    let said = qmp::monitor(&socket(dir), &format!("hostfwd_add net tcp:127.0.0.1:{local}-:{inside}"))?;
+    if said.is_empty() { Ok(()) } else { bail!("QEMU refused to forward 127.0.0.1:{local}: {said}") }
 }
 
 /// Ends the machine as a power cut does.
@@ -132,13 +214,28 @@ mod tests {
         }
     }
 
+    fn of(number: u8) -> State {
+        State::new(number, "/image".into(), "tcg".to_owned(), (1024, 1), [2200, 5300], "u".to_owned())
+    }
+
     #[test]
     fn ports_are_forwarded_to_loopback_only_and_the_image_is_never_written() {
-        let state = State::new("/image".into(), "tcg".to_owned(), 1024, 1, [2200, 5300], "u".to_owned());
-        let arguments = arguments(Path::new("/dir,x"), &state, "a2V5");
+        let arguments = arguments(Path::new("/dir,x"), &of(0), "a2V5", "");
         let netdev = arguments.iter().find(|argument| argument.starts_with("user,")).unwrap();
         assert_eq!(netdev, "user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:2200-:22,hostfwd=tcp:127.0.0.1:5300-:5309");
         assert!(arguments.contains(&"file=/image/medium.img,format=raw,if=virtio,readonly=on".to_owned()));
         assert!(arguments.iter().any(|argument| argument.starts_with("file=/dir,,x/pool.qcow2,")), "a comma in a path is doubled");
+    }
+
+    #[test]
+    fn the_wire_of_a_pair_has_two_ends_that_name_each_other() {
+        let wire = |dir: &str, number| {
+            let arguments = arguments(Path::new(dir), &of(number), "", "");
+            arguments.into_iter().find(|argument| argument.starts_with("dgram,")).unwrap()
+        };
+        let end =
+            |ours, theirs| format!("dgram,id=wire,local.type=unix,local.path=/d/wire{ours},remote.type=unix,remote.path=/d/wire{theirs}");
+        assert_eq!((wire("/d", 0), wire("/d/second", 1)), (end(0, 1), end(1, 0)));
+        assert_ne!(mac(1, 0), mac(1, 1));
     }
 }

@@ -55,6 +55,15 @@ impl Ssh {
         command
     }
 
+    /// As [`Ssh::command`], over a connection of its own that fails soon.
+    pub fn alone(&self, script: &str) -> Command {
+        let mut command = Command::new("ssh");
+        // The first value of an option counts.
+        command.args(["-o", "ControlMaster=no", "-o", "ControlPath=none", "-o", "ConnectTimeout=20", "-o", "ServerAliveInterval=5"]);
+        command.args(self.options()).args(["-p", &self.port.to_string(), "root@127.0.0.1", script]);
+        command
+    }
+
     /// As [`Ssh::command`], with a terminal; an empty script is a shell.
     pub fn terminal(&self, script: &str) -> Command {
         let mut command = Command::new("ssh");
@@ -70,11 +79,22 @@ impl Ssh {
         run::succeed(self.command(script), limit, progress)
     }
 
-    /// Copies files and folders into a folder of the node.
+    /// Copies files and folders into a folder of the node, compressed on the way: the node's part is the slow one.
     pub fn push(&self, files: &[PathBuf], folder: &str, progress: &mut Progress) -> Result<()> {
-        let mut command = Command::new("scp");
-        command.args(self.options()).args(["-q", "-r", "-P", &self.port.to_string()]).args(files).arg(format!("root@127.0.0.1:{folder}"));
-        run::succeed(command, Duration::from_secs(900), progress).map(drop)
+        let mut pack = Command::new("tar");
+        pack.args(["--owner=0", "--group=0", "--zstd", "-cf", "-"]);
+        for file in files {
+            let file = std::path::absolute(file)?;
+            let (Some(above), Some(name)) = (file.parent(), file.file_name()) else { bail!("{} cannot be copied", file.display()) };
+            pack.arg("-C").arg(above).arg(name);
+        }
+        let mut packing = pack.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().context("could not run tar")?;
+        let archive = packing.stdout.take().context("tar has no output")?;
+        let unpack = self.command(&format!("mkdir -p {0} && tar --zstd -xf - -C {0}", quoted(&[folder.to_owned()])));
+        let unpacked = run::fed(unpack, archive.into(), Duration::from_secs(900), progress);
+        let packed = packing.wait().context("could not wait for tar")?;
+        unpacked?;
+        if packed.success() { Ok(()) } else { bail!("tar ended with {packed}") }
     }
 
     /// Ends the connection that stays: a restored machine does not know it.

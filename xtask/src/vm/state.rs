@@ -31,13 +31,31 @@ pub struct State {
     pub uuid: String,
     /// A booted and prepared state was saved.
     pub saved: bool,
+    /// 0, or 1 for the second of a pair.
+    #[serde(default)]
+    pub number: u8,
+    /// The set of devices that it was started with: a saved state fits its own only.
+    #[serde(default)]
+    pub devices: u32,
 }
+
+/// The set of devices that a machine is started with today.
+pub const DEVICES: u32 = 2;
 
 impl State {
     /// A machine that was not started yet.
-    pub fn new(image: PathBuf, accel: String, memory: u32, cpus: u32, ports: [u16; 2], uuid: String) -> Self {
-        let [ssh_port, agent_port] = ports;
-        Self { format: FORMAT, process: None, image, accel, memory, cpus, ssh_port, agent_port, uuid, saved: false }
+    pub fn new(number: u8, image: PathBuf, accel: String, size: (u32, u32), ports: [u16; 2], uuid: String) -> Self {
+        let ((memory, cpus), [ssh_port, agent_port]) = (size, ports);
+        let (process, saved) = (None, false);
+        Self { format: FORMAT, process, image, accel, memory, cpus, ssh_port, agent_port, uuid, saved, number, devices: DEVICES }
+    }
+
+    /// True if a state that `self` saved can be loaded by a machine like `other`.
+    pub fn fits(&self, other: &Self) -> bool {
+        self.saved
+            && self.image == other.image
+            && self.accel == other.accel
+            && (self.memory, self.cpus, self.number, self.devices) == (other.memory, other.cpus, other.number, other.devices)
     }
 
     /// The machine below `dir`, if there is one.

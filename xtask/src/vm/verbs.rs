@@ -3,42 +3,38 @@
 use std::{
     fs,
     io::Write,
-    os::unix::{fs::PermissionsExt, process::CommandExt},
+    os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::ExitCode,
     time::Duration,
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use nix::fcntl::{Flock, FlockArg};
 
 use super::{
-    accel,
-    args::{SnapshotVerb, UpArgs, VmArgs, VmVerb},
-    disk,
-    node::{self, BED},
-    qemu::{self, BOOTED},
+    args::{SnapshotVerb, VmArgs, VmVerb},
+    node::BED,
+    qemu::{self, BOOTED, Life},
     qmp,
     ssh::{Ssh, quoted},
     state::State,
     testing,
+    up::{self, Place},
 };
 use crate::{
-    platform::{self, ImageArgs},
-    run,
+    platform, run,
     say::{self, Progress},
 };
 
-/// From power on to a shell, under emulation on a busy machine.
-const BOOT: Duration = Duration::from_secs(900);
-
 /// Runs a verb.
 pub fn vm(args: &VmArgs) -> Result<ExitCode> {
-    let dir = std::path::absolute(&args.dir)?;
+    let base = std::path::absolute(&args.dir)?;
+    let place = if args.second { Place::first(&base).second() } else { Place::first(&base) };
+    let dir = place.dir.clone();
     match &args.verb {
         VmVerb::Up(up_args) => {
-            let mut progress = Progress::new(platform::STEPS + 4);
-            let state = up(&dir, up_args, &mut progress).map_err(|error| {
+            let mut progress = Progress::new(up::STEPS);
+            let state = up::up(&place, up_args, Life::Own, &mut progress).map_err(|error| {
                 progress.clear();
                 error.context(format!("the step \"{}\" failed", progress.current()))
             })?;
@@ -46,10 +42,11 @@ pub fn vm(args: &VmArgs) -> Result<ExitCode> {
                 "the node runs ({}); ssh on 127.0.0.1:{}, cn-agent on 127.0.0.1:{}",
                 state.accel, state.ssh_port, state.agent_port
             ));
-            say::line("enter      cargo xtask vm ssh\ntest       cargo xtask vm test\nend        cargo xtask vm down");
+            let which = if args.second { " --second" } else { "" };
+            say::line(format_args!("enter      cargo xtask vm{which} ssh\nend        cargo xtask vm{which} down"));
             Ok(ExitCode::SUCCESS)
         }
-        VmVerb::Down => down(&dir),
+        VmVerb::Down => down(&place),
         VmVerb::Status => status(&dir),
         VmVerb::Ssh { command } => {
             let words = if command.is_empty() { String::new() } else { quoted(command) };
@@ -63,82 +60,11 @@ pub fn vm(args: &VmArgs) -> Result<ExitCode> {
         VmVerb::Push { files } => push(&dir, files),
         VmVerb::Log { follow } => log(&dir, *follow),
         VmVerb::Snapshot { verb } => snapshot(&dir, verb),
-        VmVerb::Test { filter, matrix } => {
-            let counts = testing::run(&dir, filter.as_deref(), *matrix)?;
+        VmVerb::Test { tests } => {
+            let counts = testing::run(&base, tests)?;
             say::line(format_args!("{} passed, {} failed", counts.passed, counts.failed));
             Ok(if counts.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
-    }
-}
-
-/// Boots or restores the machine; leaves alone one that runs.
-pub fn up(dir: &Path, args: &UpArgs, progress: &mut Progress) -> Result<State> {
-    let _lock = claim(dir)?;
-    let known = State::load(dir)?;
-    if let Some(state) = known.as_ref().filter(|state| state.running().is_some()) {
-        if !state.saved {
-            bail!("the machine in {} was not set up to its end: look at it with `vm ssh` and `vm log`, then `vm down`", dir.display());
-        }
-        return Ok(state.clone());
-    }
-    crate::packages::ensure(&[crate::packages::Purpose::Machine], progress)?;
-    let built = platform::ensure(&ImageArgs { release: args.release, ..ImageArgs::default() }, progress)?;
-
-    progress.begin("disks, key, acceleration");
-    let medium = disk::medium(&built, progress)?;
-    disk::ensure(dir, progress)?;
-    let chosen = accel::choose(&built.file("vmlinuz"), || progress.turn("probing KVM"))?;
-    let uuid = known.as_ref().map_or_else(|| triton_types::ServerUuid::random().to_string(), |state| state.uuid.clone());
-    let mut state = State::new(built.folder.clone(), chosen, args.memory, args.cpus, qemu::free_ports()?, uuid);
-    // A saved state belongs to an image and a machine: it is used only where nothing differs.
-    let same = known.is_some_and(|known| {
-        known.saved && known.image == state.image && known.accel == state.accel && (known.memory, known.cpus) == (state.memory, state.cpus)
-    });
-    let restore = same && !args.boot;
-    progress.done(format_args!("{}, {}", state.accel, medium.display()));
-
-    progress.begin(if restore { "the saved state" } else { "boot (1 to 3 minutes under emulation)" });
-    let ssh = Ssh::new(dir, &state);
-    ssh.forget();
-    if let Err(error) = qemu::start(dir, &mut state, restore.then_some(BOOTED), progress).and_then(|()| ssh.wait(&state, BOOT, progress)) {
-        qemu::kill(&state)?;
-        return Err(error);
-    }
-    progress.done("the node lets us in");
-
-    progress.begin("pool, datasets, configuration");
-    ssh.set_clock(progress)?;
-    state.saved = same;
-    if restore {
-        progress.done("as they were saved");
-    } else {
-        node::set_up(&ssh, progress)?;
-        progress.done("zones");
-    }
-
-    progress.begin("saved state");
-    if restore {
-        progress.done(BOOTED);
-    } else {
-        ssh.forget();
-        qemu::save(dir, BOOTED)?;
-        state.saved = true;
-        progress.done(format_args!("{BOOTED}: the next `up` has it back in seconds"));
-    }
-    state.save(dir)?;
-    Ok(state)
-}
-
-/// One verb at a time changes the machine; the folder is ours or new.
-fn claim(dir: &Path) -> Result<Flock<fs::File>> {
-    let foreign = fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_some()) && !dir.join(".triton-vm").exists();
-    ensure!(!foreign, "{} holds files that `vm up` did not make: choose another folder with --dir", dir.display());
-    fs::create_dir_all(dir).with_context(|| format!("could not create {}", dir.display()))?;
-    fs::set_permissions(dir, fs::Permissions::from_mode(0o700))?;
-    let file = fs::File::create(dir.join(".triton-vm"))?;
-    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-        Ok(lock) => Ok(lock),
-        Err(_) => bail!("another xtask works on the machine in {}", dir.display()),
     }
 }
 
@@ -150,19 +76,45 @@ pub fn running(dir: &Path) -> Result<State> {
     Ok(state)
 }
 
-fn down(dir: &Path) -> Result<ExitCode> {
-    if !dir.exists() {
+fn down(place: &Place) -> Result<ExitCode> {
+    if place.dir.exists() {
+        remove_at(place)?;
+    } else {
         say::line("there is no machine");
-        return Ok(ExitCode::SUCCESS);
     }
-    let _lock = claim(dir)?;
-    if let Some(state) = State::load(dir)? {
-        Ssh::new(dir, &state).forget();
-        qemu::kill(&state)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Ends the machines below `base` and removes all that is theirs.
+pub fn remove(base: &Path) -> Result<()> {
+    remove_at(&Place::first(base))
+}
+
+/// Ends the machines of the tests below `base`; the folder goes with them if nothing else is in it.
+pub fn remove_tests(base: &Path) -> Result<()> {
+    let place = Place::of_tests(base);
+    if place.dir.exists() {
+        remove_at(&place)?;
+    }
+    let alone = fs::read_dir(base).is_ok_and(|entries| entries.flatten().all(|entry| entry.file_name() == up::MARKER));
+    if alone { fs::remove_dir_all(base).with_context(|| format!("could not remove {}", base.display())) } else { Ok(()) }
+}
+
+fn remove_at(place: &Place) -> Result<()> {
+    let dir = &place.dir;
+    // With the first one go all others: their folders are below its own.
+    let all = Place::all(&place.base);
+    let going: Vec<&Place> = all.iter().filter(|other| other.dir.starts_with(dir) && other.dir.exists()).collect();
+    let _locks = going.iter().map(|other| up::claim(other)).collect::<Result<Vec<_>>>()?;
+    for other in going {
+        if let Some(state) = State::load(&other.dir)? {
+            Ssh::new(&other.dir, &state).forget();
+            qemu::kill(&state)?;
+        }
     }
     fs::remove_dir_all(dir).with_context(|| format!("could not remove {}", dir.display()))?;
     say::line(format_args!("the machine in {} is gone; images stay in {}", dir.display(), platform::cache_folder().display()));
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }
 
 fn status(dir: &Path) -> Result<ExitCode> {

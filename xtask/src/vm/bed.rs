@@ -1,0 +1,195 @@
+//! A machine in the hands of a scenario: scripts on it, saved states, ends and beginnings.
+
+use std::{
+    collections::BTreeSet,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Result, bail};
+
+use super::{
+    args::UpArgs,
+    qemu::{self, Life, Start},
+    ssh::Ssh,
+    state::State,
+    up::{self, BOOT, Place},
+};
+use crate::{
+    run::{self, Output},
+    say::Progress,
+};
+
+/// Differs from boot to boot.
+const BOOT_ID: &str = "cat /proc/sys/kernel/random/boot_id";
+
+/// Longest script, where none is given.
+const SCRIPT: Duration = Duration::from_secs(300);
+
+/// A running machine that ends with this process.
+#[derive(Debug)]
+pub struct Bed {
+    place: Place,
+    state: State,
+    progress: Progress,
+    /// When everything has to be over.
+    deadline: Instant,
+    /// States that this process saved.
+    saved: BTreeSet<String>,
+}
+
+impl Bed {
+    /// Boots it, or has its saved state back.
+    pub fn up(place: Place, size: &UpArgs, deadline: Instant) -> Result<Self> {
+        let mut progress = Progress::new(up::STEPS);
+        // One that a killed run left saved is as good as any; one that runs belongs to nobody.
+        if let Some(state) = State::load(&place.dir)? {
+            qemu::kill(&state)?;
+        }
+        let state = up::up(&place, size, Life::Ours, &mut progress).inspect_err(|_| progress.clear())?;
+        Ok(Self { place, state, progress, deadline, saved: BTreeSet::new() })
+    }
+
+    /// Where it is.
+    pub fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// What is known of it.
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// The way in.
+    pub fn ssh(&self) -> Ssh {
+        Ssh::new(&self.place.dir, &self.state)
+    }
+
+    /// A sign of life.
+    pub fn progress(&mut self) -> &mut Progress {
+        &mut self.progress
+    }
+
+    /// What is left of `limit` before everything has to be over.
+    pub fn within(&self, limit: Duration) -> Result<Duration> {
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() { bail!("the time for tests on the node is over") } else { Ok(limit.min(left)) }
+    }
+
+    /// Runs a script; returns what it said.
+    pub fn run(&mut self, script: &str) -> Result<String> {
+        let limit = self.within(SCRIPT)?;
+        self.ssh().run(script, limit, &mut self.progress)
+    }
+
+    /// Runs a script that may fail.
+    pub fn try_run(&mut self, script: &str) -> Result<Output> {
+        let limit = self.within(SCRIPT)?;
+        run::run(self.ssh().command(script), limit, &mut self.progress)
+    }
+
+    /// Runs a script until it succeeds.
+    pub fn until(&mut self, what: &str, script: &str, limit: Duration) -> Result<String> {
+        let end = Instant::now() + self.within(limit)?;
+        loop {
+            let output = self.try_run(script)?;
+            if output.success {
+                return Ok(output.text);
+            }
+            if Instant::now() > end {
+                bail!("waited {} s in vain for: {what}; the last look said: {}", limit.as_secs(), output.text.trim());
+            }
+            std::thread::sleep(Duration::from_millis(300));
+        }
+    }
+
+    /// Copies files into a folder of the node.
+    pub fn push(&mut self, files: &[PathBuf], folder: &str) -> Result<()> {
+        self.within(SCRIPT)?;
+        self.ssh().push(files, folder, &mut self.progress)
+    }
+
+    /// Saves memory and disk under a name; in the place of an earlier state of that name.
+    pub fn save(&mut self, name: &str) -> Result<()> {
+        self.run("sync")?;
+        self.ssh().forget();
+        qemu::save(&self.place.dir, name)?;
+        self.saved.insert(name.to_owned());
+        Ok(())
+    }
+
+    /// True if this process saved that state.
+    pub fn saved(&self, name: &str) -> bool {
+        self.saved.contains(name)
+    }
+
+    /// When everything has to be over.
+    pub fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
+    /// Goes back to a saved state: a node that booted just now, as far as it knows, with the right time.
+    pub fn reset(&mut self, name: &str) -> Result<()> {
+        let limit = self.within(SCRIPT)?;
+        self.ssh().forget();
+        if self.state.running().is_some() {
+            qemu::restore(&self.place.dir, name)?;
+        } else {
+            let start = Start { restore: Some(name), append: "", life: Life::Ours };
+            qemu::start(&self.place.dir, &mut self.state, &start, &mut self.progress)?;
+        }
+        self.ssh().wait(&self.state, limit, &mut self.progress)?;
+        self.ssh().set_clock(&mut self.progress)
+    }
+
+    /// The power goes: what was not on the disk is lost.
+    pub fn cut(&mut self) -> Result<()> {
+        self.ssh().forget();
+        qemu::kill(&self.state)
+    }
+
+    /// Power on, with more for the kernel's command line; waits until the node has booted to its end.
+    pub fn boot(&mut self, append: &str) -> Result<()> {
+        let limit = self.within(BOOT)?;
+        let start = Start { restore: None, append, life: Life::Ours };
+        qemu::start(&self.place.dir, &mut self.state, &start, &mut self.progress)?;
+        self.ssh().wait(&self.state, limit, &mut self.progress)?;
+        self.settle()
+    }
+
+    /// An orderly reboot, as the operator asks for it.
+    pub fn reboot(&mut self) -> Result<()> {
+        let before = self.run(BOOT_ID)?;
+        // The connection may end before the command does.
+        let _ = run::run(self.ssh().alone("systemctl reboot"), Duration::from_secs(60), &mut self.progress);
+        self.ssh().forget();
+        let end = Instant::now() + self.within(BOOT)?;
+        loop {
+            // Each look has a connection of its own: one to the node that goes down would hang.
+            let look = run::run(self.ssh().alone(BOOT_ID), Duration::from_secs(30), &mut self.progress);
+            if look.is_ok_and(|look| look.success && look.text != before) {
+                return self.settle();
+            }
+            if self.state.running().is_none() {
+                bail!("the machine ended instead of rebooting");
+            }
+            if Instant::now() > end {
+                bail!("the node did not reboot");
+            }
+            std::thread::sleep(Duration::from_millis(500));
+        }
+    }
+
+    /// Waits until every unit of the boot has been tried.
+    fn settle(&mut self) -> Result<()> {
+        // Its exit status says whether units failed: that is for the scenario to judge.
+        self.try_run("timeout 280 systemctl is-system-running --wait").map(drop)
+    }
+}
+
+impl Drop for Bed {
+    fn drop(&mut self) {
+        self.ssh().forget();
+        let _ = qemu::kill(&self.state);
+    }
+}

@@ -1,0 +1,45 @@
+//! Scenarios in which the machine itself ends, and those that need two of them: driven from outside of it.
+//!
+//! Each begins on a fresh node (see [`super::testing`]) and may leave it in any state.
+
+mod absent;
+mod cut;
+mod pair;
+mod reboot;
+mod vm;
+
+use anyhow::Result;
+
+use super::{args::TestArgs, bed::Bed};
+
+/// A scenario.
+#[derive(Clone, Copy, Debug)]
+pub struct Scenario {
+    /// What has to be so.
+    pub name: &'static str,
+    /// On every landing.
+    quick: bool,
+    /// Only together with the other matrices.
+    matrix: bool,
+    /// Does it; an error is a failure.
+    pub run: fn(&mut Bed) -> Result<()>,
+}
+
+const ALL: &[Scenario] = &[
+    Scenario { name: "power_cut_during_every_verb_and_at_rest", quick: true, matrix: false, run: cut::once },
+    Scenario { name: "reboot_starts_what_ran_and_nothing_else", quick: true, matrix: false, run: reboot::orderly },
+    Scenario { name: "power_cut_at_several_steps", quick: false, matrix: false, run: cut::some },
+    Scenario { name: "power_cut_at_every_step", quick: false, matrix: true, run: cut::all },
+    Scenario { name: "without_its_pool_nothing_is_reported_as_destroyed", quick: false, matrix: false, run: absent::no_pool },
+    Scenario { name: "pair_moves_an_instance_with_its_data", quick: false, matrix: false, run: pair::transfer },
+];
+
+/// Those that `args` ask for.
+pub fn chosen(args: &TestArgs) -> Vec<Scenario> {
+    let wanted = |scenario: &&Scenario| {
+        (!args.quick || scenario.quick)
+            && (args.matrix || !scenario.matrix)
+            && args.filter.as_ref().is_none_or(|filter| scenario.name.contains(filter))
+    };
+    ALL.iter().filter(wanted).copied().collect()
+}

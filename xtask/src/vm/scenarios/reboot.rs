@@ -1,0 +1,38 @@
+//! An orderly reboot of the node, as the operator asks for it.
+
+use anyhow::{Result, ensure};
+
+use super::{super::bed::Bed, vm};
+
+/// What ran and is to run runs again, after it was asked to end; all else stays as it was.
+pub fn orderly(bed: &mut Bed) -> Result<()> {
+    vm::with_image(bed)?;
+    let image = vm::image(bed)?;
+    let running = vm::create(bed, &vm::payload(&image, 5, true))?;
+    let once = vm::create(bed, &vm::payload(&image, 6, true))?;
+    let stopped = vm::create(bed, &vm::payload(&image, 7, false))?;
+    vm::guest(
+        bed,
+        &running,
+        "echo 'echo orderly >> /ends' > /etc/local.d/end.stop; echo 'echo boot >> /boots' > /etc/local.d/begin.start; chmod 755 /etc/local.d/*",
+    )?;
+    bed.run(&format!("vmadm update {once} autoboot=false"))?;
+    ensure!(vm::property(bed, &once, ".state")? == "running", "a change of autoboot ended the instance");
+    bed.reboot()?;
+    vm::sound(bed)?;
+    vm::await_state(bed, &running, "running")?;
+    for uuid in [&once, &stopped] {
+        ensure!(vm::property(bed, uuid, ".state")? == "stopped", "{uuid} runs, though autoboot is off");
+        ensure!(vm::property(bed, uuid, ".autoboot")? == "false", "autoboot of {uuid} changed");
+    }
+    // The node's end is a halt: it changes nothing of what is wanted (ruling 40).
+    ensure!(vm::property(bed, &running, ".autoboot")? == "true", "autoboot was lost");
+    let said = vm::guest(bed, &running, "cat /ends /boots; ip addr")?;
+    ensure!(
+        said.starts_with("orderly\nboot\n") && said.contains("10.64.0.5/24"),
+        "the guest was not ended and booted once, in order: {said}"
+    );
+    bed.run(&format!("vmadm start {once} && vmadm start {stopped}"))?;
+    vm::await_state(bed, &once, "running")?;
+    vm::await_state(bed, &stopped, "running")
+}

@@ -1,0 +1,89 @@
+//! Which packages' tests run on the node, and one of their programs there.
+
+use std::{
+    io::{BufRead, BufReader, Write},
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail};
+
+use super::{
+    super::{
+        bed::Bed,
+        node::{BED, POOL},
+        ssh::quoted,
+    },
+    build::TestProgram,
+};
+use crate::test::{Counts, read_summary};
+
+/// Tests of one package.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Group {
+    /// The package.
+    pub package: &'static str,
+    /// Part of the names of its tests that need a kernel; empty: all.
+    pub tests: &'static str,
+    /// Targets that every landing runs.
+    pub quick: &'static [&'static str],
+}
+
+/// In the order in which they run: drivers that meet the kernel, the model over them, programs, scenarios of the whole node.
+pub const GROUPS: &[Group] = &[
+    Group { package: "triton-zfs", tests: "", quick: &["triton_zfs"] },
+    Group { package: "triton-cgroup", tests: "", quick: &[] },
+    Group { package: "triton-link", tests: "", quick: &[] },
+    Group { package: "triton-nft", tests: "kernel", quick: &[] },
+    Group { package: "triton-guard", tests: "kernel", quick: &[] },
+    Group { package: "triton-nictag", tests: "", quick: &[] },
+    Group { package: "triton-storage", tests: "", quick: &["kernel_zfs"] },
+    Group { package: "triton-instance", tests: "kernel", quick: &[] },
+    Group { package: "triton-cli", tests: "kernel", quick: &[] },
+    Group { package: "cn-agent", tests: "kernel", quick: &[] },
+    Group { package: "instance-monitor", tests: "", quick: &[] },
+    Group { package: "triton-e2e", tests: "", quick: &["lifecycle", "machine"] },
+];
+
+/// Longest run of one program.
+const LIMIT: Duration = Duration::from_secs(2400);
+
+/// What libtest is told of the tests that run.
+pub fn selection(group: &Group, filter: Option<&str>) -> Option<String> {
+    filter.map(str::to_owned).or_else(|| (!group.tests.is_empty()).then(|| group.tests.to_owned()))
+}
+
+/// Runs one test program on the node; its output is shown as it comes.
+pub fn run(bed: &Bed, test: &TestProgram, filter: Option<&str>) -> Result<Counts> {
+    let name = test.file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let mut words = vec![format!("{BED}/tests/deps/{name}"), "--test-threads".to_owned(), "1".to_owned()];
+    words.extend(selection(test.group, filter));
+    let limit = bed.within(LIMIT)?.as_secs();
+    let script = format!("cd /root && TRITON_E2E_POOL={POOL} RUST_BACKTRACE=0 timeout {limit} {}", quoted(&words));
+    // The node ends it first, so that its last words are seen; where the node hangs, this machine does.
+    let mut command = Command::new("timeout");
+    command.arg((limit + 60).to_string()).arg("ssh").args(bed.ssh().command(&script).get_args());
+    one(command)
+}
+
+fn one(mut command: Command) -> Result<Counts> {
+    let (reader, writer) = std::io::pipe()?;
+    let error = writer.try_clone()?;
+    let mut child = command.stdin(Stdio::null()).stdout(writer).stderr(error).spawn().context("could not run ssh")?;
+    drop(command);
+    let mut summary = String::new();
+    for line in BufReader::new(reader).split(b'\n') {
+        let line = String::from_utf8_lossy(&line.context("could not read what the tests say")?).into_owned();
+        let _ = writeln!(std::io::stdout(), "{line}");
+        if line.starts_with("test result:") {
+            summary.push_str(&line);
+            summary.push('\n');
+        }
+    }
+    let status = child.wait().context("could not wait for ssh")?;
+    let counts = read_summary(&summary).unwrap_or_default();
+    if !status.success() && counts.failed == 0 {
+        bail!("the tests ended with {status} before they could count");
+    }
+    Ok(counts)
+}
