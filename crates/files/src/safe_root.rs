@@ -166,6 +166,13 @@ impl SafeRoot {
         self.descend(&names, false).is_ok_and(|d| fstatat(&d, last, AtFlags::AT_SYMLINK_NOFOLLOW).is_ok())
     }
 
+    /// True if `path` is a directory below the root. Links, on the way or in its place, make it false.
+    pub fn is_directory(&self, path: impl AsRef<Path>) -> bool {
+        let Ok((mut names, last)) = self.split(path.as_ref()) else { return false };
+        names.push(last);
+        self.descend(&names, false).is_ok()
+    }
+
     /// Removes the file or link `path`; that it is not there is success.
     ///
     /// # Errors

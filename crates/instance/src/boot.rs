@@ -128,6 +128,7 @@ pub fn prepare(layout: &Layout, uuid: InstanceUuid, serial: Option<&Path>) -> Re
     let plan = plan_network(layout, uuid, &file.config)?;
     let legacy = Cgroups::probe().is_ok_and(|cgroups| cgroups.layout() == CgroupLayout::Hybrid);
     let host = Host::look(layout, &monitor_program(), legacy);
+    host.write_policy()?;
     let (command, running) = process(&file, &files)?.unzip();
     let mut spec =
         spec::container(&file, &files, &host, running.as_ref()).map_err(InstanceError::step("describe the container of", uuid))?;

@@ -95,6 +95,10 @@ impl Instances {
         steps::reached("delete.run-state");
         self.machines.remove(uuid)?;
         steps::reached("delete.forgotten");
+        // The metadata service may have made it anew for the instance that was there until now.
+        if let Err(error) = crate::zonecontrol::remove(&self.layout, uuid) {
+            tracing::warn!(vm_uuid = %uuid, error = %crate::error::chain_text(&error), "the directory of a deleted instance's socket stays");
+        }
         lock.remove();
         Ok(())
     }

@@ -3,6 +3,8 @@
 //! Pure: configuration in, files out. They are written through `SafeRoot`, so that no link in an image diverts them.
 //! Links, addresses and routes are set from the host; here the guest's own network software is told to leave them alone.
 
+use std::borrow::Cow;
+
 use ipnet::IpNet;
 use triton_files::{SafeRoot, SafeRootError};
 use triton_types::{NicAddress, VmConfig};
@@ -15,7 +17,7 @@ const RESOLV_CONF: &str = "etc/resolv.conf";
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GuestFile {
     /// Path inside the guest.
-    pub path: &'static str,
+    pub path: Cow<'static, str>,
     /// Content.
     pub content: String,
     /// Permission bits.
@@ -25,8 +27,8 @@ pub struct GuestFile {
 }
 
 impl GuestFile {
-    fn new(path: &'static str, content: String) -> Self {
-        Self { path, content, mode: 0o644, only_beside: None }
+    fn new(path: impl Into<Cow<'static, str>>, content: String) -> Self {
+        Self { path: path.into(), content, mode: 0o644, only_beside: None }
     }
 
     fn beside(self, directory: &'static str) -> Self {
@@ -105,7 +107,18 @@ pub fn network_files(config: &VmConfig) -> Vec<GuestFile> {
         let text = format!("[keyfile]\nunmanaged-devices={}\n", list.join(";"));
         files.push(GuestFile::new("etc/NetworkManager/conf.d/05-triton.conf", text).beside("etc/NetworkManager/conf.d"));
     }
+    for name in unmanaged {
+        files.push(sysconfig(&name, "etc/sysconfig/network-scripts", "ONBOOT=no\nNM_CONTROLLED=no\nBOOTPROTO=none\n"));
+        // The Red Hat family has a file of this name.
+        files.push(sysconfig(&name, "etc/sysconfig/network", "STARTMODE=off\nBOOTPROTO=none\n"));
+    }
     files
+}
+
+/// An interface's file of the Red Hat and SUSE families, in a directory that only they have.
+fn sysconfig(interface: &str, directory: &'static str, settings: &str) -> GuestFile {
+    let text = format!("# Addresses and routes are set by the compute node before init runs.\nDEVICE={interface}\n{settings}");
+    GuestFile::new(format!("{directory}/ifcfg-{interface}"), text).beside(directory)
 }
 
 /// The files that follow a change of a configuration from `old` to `new`. What the guest's people may have made of a file whose
@@ -147,8 +160,8 @@ pub fn write(root: &SafeRoot, config: &VmConfig) -> Result<(), SafeRootError> {
 /// Names the file that could not be written; those before it were.
 pub fn write_files(root: &SafeRoot, files: Vec<GuestFile>) -> Result<(), SafeRootError> {
     for file in files {
-        if file.only_beside.is_none_or(|directory| root.exists(directory)) {
-            root.write(file.path, file.content.as_bytes(), file.mode)?;
+        if file.only_beside.is_none_or(|directory| root.is_directory(directory)) {
+            root.write(file.path.as_ref(), file.content.as_bytes(), file.mode)?;
         }
     }
     Ok(())
@@ -190,6 +203,9 @@ mod tests {
         let files = network_files(&config());
         let networkd = files.iter().find(|f| f.path.ends_with(".network")).unwrap();
         assert!(networkd.content.contains("Name=eth0\n"), "{}", networkd.content);
+        let red_hat = files.iter().find(|f| f.path == "etc/sysconfig/network-scripts/ifcfg-eth0").unwrap();
+        assert!(red_hat.content.contains("DEVICE=eth0\nONBOOT=no\n"), "{}", red_hat.content);
+        assert!(!files.iter().any(|f| f.path.contains("ifcfg-eth1")), "dhcp is the guest's own");
         let interfaces = &files[0].content;
         assert!(interfaces.contains("iface eth0 inet manual") && interfaces.contains("auto eth1\niface eth1 inet dhcp"), "{interfaces}");
     }
@@ -197,7 +213,7 @@ mod tests {
     #[test]
     fn only_files_whose_properties_changed_are_written_again() {
         let old = config();
-        let paths = |new: &VmConfig| changed_files(&old, new, false).into_iter().map(|file| file.path).collect::<Vec<_>>();
+        let paths = |new: &VmConfig| changed_files(&old, new, false).into_iter().map(|file| file.path.into_owned()).collect::<Vec<_>>();
         assert!(paths(&old).is_empty());
         assert_eq!(paths(&VmConfig { hostname: Some("db0".into()), ..old.clone() }), ["etc/hostname", "etc/hosts"]);
         let resolvers = vec!["9.9.9.9".parse().unwrap()];
@@ -206,7 +222,7 @@ mod tests {
         let mut more = old.clone();
         more.nics.push(Nic { ips: vec!["10.0.1.5/24".parse().unwrap()], mac: "2:8:20:0:0:2".parse().unwrap(), ..more.nics[0].clone() });
         more.nics[2].interface = "net2".into();
-        assert!(paths(&more).contains(&"etc/network/interfaces"));
+        assert!(paths(&more).contains(&"etc/network/interfaces".to_owned()));
         assert!(changed_files(&old, &more, true).is_empty(), "with cloud-init the seed is the one writer");
     }
 

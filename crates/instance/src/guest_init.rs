@@ -9,6 +9,8 @@ use std::{
 
 use triton_process::{PidFd, takes_signal};
 
+use crate::initctl;
+
 /// What init is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Request {
@@ -35,6 +37,11 @@ fn signals(exe: &str, request: Request) -> Vec<i32> {
     }
 }
 
+/// System V's init, which calls itself by that name only.
+fn is_sysv(exe: &str) -> bool {
+    exe.rsplit('/').next() == Some("init")
+}
+
 /// Asks until init has ended; false at the deadline. `signal` is the only one that is sent, if it is given.
 ///
 /// A signal without a handler is dropped by the kernel, because init is process 1 of its namespace: repeating does no harm.
@@ -47,10 +54,11 @@ pub fn ask(pid: i32, init: &PidFd, request: Request, signal: Option<i32>, deadli
         }
         // A guest can name its init as it likes: that only decides which signal its own init gets.
         let exe = fs::read_link(format!("/proc/{pid}/exe")).map(|path| path.to_string_lossy().into_owned()).unwrap_or_default();
+        let by_request = signal.is_none() && is_sysv(&exe) && initctl::ask(pid, request).is_ok();
         let candidates = signal.map_or_else(|| signals(&exe, request), |signal| vec![signal]);
         // Inits that wait for signals instead of handling them (busybox) show nothing: the first candidate is theirs.
         let signal = candidates.iter().find(|signal| takes_signal(pid, **signal)).or(candidates.first());
-        if let Some(signal) = signal {
+        if let Some(signal) = signal.filter(|_| !by_request) {
             let _ = init.signal(*signal);
         }
         if init.wait(deadline.min(now + pause)) {

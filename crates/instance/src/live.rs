@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use triton_cgroup::CgroupLayout;
-use triton_types::{InstanceUuid, MachineFile};
+use triton_types::{InstanceUuid, MachineFile, VmConfig};
 use triton_vmspec::{Change, Effect};
 
 use crate::{
@@ -25,9 +25,12 @@ const UNLIMITED_V1: [(&str, &str); 4] =
 impl Instances {
     /// Applies `changes` to the guest that runs with init `pid`, as far as that can be. What cannot be is said in the outcome;
     /// nothing here makes the update fail, for it is stored already (instances.md section 7.1).
-    pub(crate) fn apply_live(&self, file: &MachineFile, changes: &[Change], pid: i32, outcome: &mut UpdateOutcome) {
+    pub(crate) fn apply_live(&self, old: &VmConfig, file: &MachineFile, changes: &[Change], pid: i32, outcome: &mut UpdateOutcome) {
         let limits = changes.iter().any(|change| matches!(change, Change::Memory | Change::CpuCap | Change::CpuShares | Change::Lwps));
         let limited = limits && outcome.warn("limits", &self.apply_limits(file));
+        if changes.contains(&Change::Memory) && old.max_locked_memory != file.config.max_locked_memory {
+            outcome.warn("max_locked_memory", &self.apply_locked_memory(file));
+        }
         let links_change = changes.iter().any(|c| matches!(c, Change::NicsAdded(_) | Change::NicsRemoved(_) | Change::NicsChanged(_)));
         for change in changes {
             let word = word(change);
@@ -39,7 +42,10 @@ impl Instances {
                     // What a link may send, while the link itself stays as it is.
                     Change::NicFilters(_) if !links_change => outcome
                         .warn("anti-spoofing", &crate::guard::protect(&self.layout, &file.config).map_err(|error| chain_text(&error))),
-                    // Links, addresses and routes are made at boot.
+                    Change::Routes if !links_change => {
+                        outcome.warn("routes", &crate::live_routes::follow(pid, old, &file.config).map_err(|error| chain_text(&error)))
+                    }
+                    // Links and addresses are made at boot, and what rests on them.
                     Change::Routes | Change::NicFilters(_) => false,
                     // ZFS writes from threads of the kernel: the weight is stored and shown (section 7.1).
                     Change::IoPriority | Change::Firewall => continue,
@@ -86,6 +92,20 @@ impl Instances {
             }
         }
         Err(failures.into_values().collect::<Vec<_>>().join("; "))
+    }
+
+    /// Gives every process of the guest its limit of locked memory; those that begin later inherit it.
+    fn apply_locked_memory(&self, file: &MachineFile) -> Result<(), String> {
+        let Some(mib) = file.config.max_locked_memory.filter(|_| spec::may_raise_limits()) else { return Ok(()) };
+        let group = format!("{}/payload", self.cgroup(file.config.uuid));
+        let bytes = mib.saturating_mul(1 << 20);
+        // Twice, for those that were being made meanwhile by one that had the old limit still.
+        for _ in 0..2 {
+            for pid in self.cgroups.pids(&group).map_err(|error| chain_text(&error))? {
+                triton_process::limit_locked_memory(pid, bytes).map_err(|error| format!("process {pid}: {error}"))?;
+            }
+        }
+        Ok(())
     }
 
     /// Files of the payload's group and their values, as the next boot would set them.

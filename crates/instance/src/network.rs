@@ -11,7 +11,7 @@ use std::{
 use ipnet::{IpNet, Ipv4Net};
 use serde::{Deserialize, Serialize};
 use triton_files::{FileError, Layout, read_json};
-use triton_link::{LinkError, Links, NetNs, Route, VethSpec};
+use triton_link::{Family, LinkError, Links, NetNs, Route, VethSpec};
 use triton_nictag::{NicTags, Port};
 use triton_types::{InstanceUuid, Mac, Nic, NicAddress, VmConfig};
 
@@ -50,6 +50,9 @@ pub struct LinkPlan {
     pub learning: bool,
     /// Addresses of the guest end.
     pub addresses: Vec<IpNet>,
+    /// The guest makes addresses and routes of router advertisements (`addrconf`); otherwise its kernel ignores them.
+    #[serde(default)]
+    pub addrconf: bool,
 }
 
 /// One route in the guest.
@@ -128,6 +131,7 @@ fn link_plan(uuid: InstanceUuid, nic: &Nic, bridge: String) -> LinkPlan {
         vlan_id: nic.vlan_id.unwrap_or(0),
         learning: nic.allow_mac_spoofing || nic.vrrp_vrid.is_some(),
         addresses: nic.ips.iter().filter_map(NicAddress::net).collect(),
+        addrconf: nic.ips.contains(&NicAddress::Addrconf),
     }
 }
 
@@ -180,7 +184,7 @@ pub fn read_plan(layout: &Layout, uuid: InstanceUuid) -> Result<NetworkPlan, Fil
     Ok(read_json(&path)?.unwrap_or(NetworkPlan { format: 1, uuid, links: Vec::new(), routes: Vec::new() }))
 }
 
-fn block_on<T>(future: impl Future<Output = Result<T, NetworkError>>) -> Result<T, NetworkError> {
+pub(crate) fn block_on<T>(future: impl Future<Output = Result<T, NetworkError>>) -> Result<T, NetworkError> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(future)
 }
 
@@ -223,6 +227,8 @@ async fn attach_plan(layout: &Layout, plan: &NetworkPlan, pid: i32) -> Result<()
         for address in &link.addresses {
             guest.add_address(&link.guest, *address).await?;
         }
+        // Before it is up: a router may answer at once (instances.md section 7.4).
+        guest.set_sysctl(Family::Ipv6, &link.guest, "accept_ra", if link.addrconf { "1" } else { "0" })?;
         guest.set_up(&link.guest).await?;
     }
     for route in &plan.routes {

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use triton_files::Layout;
+use triton_files::{FileError, Layout};
 use triton_lxc::{CgroupDirs, ConsoleLog, ContainerSpec, Hook, Hooks, IdMap, InitUser, Limits, LogFile, Mount, Prlimit, STANDARD_DEVICES};
 use triton_types::{Filesystem, InstanceUuid, MachineFile, Ownership, VmConfig};
 
@@ -22,7 +22,7 @@ pub struct Host {
     pub legacy_cgroups: bool,
     /// AppArmor profile to run under; absent where the kernel has no AppArmor.
     pub apparmor: Option<String>,
-    /// Seccomp profile, if the distribution ships one.
+    /// Seccomp policy, where the kernel filters system calls. [`Host::write_policy`] writes it.
     pub seccomp: Option<PathBuf>,
     /// Limits of processes may be raised (CAP_SYS_RESOURCE).
     pub may_raise_limits: bool,
@@ -34,10 +34,24 @@ pub struct Host {
 
 /// The profile that the platform image loads at boot (ruling 74).
 const APPARMOR_PROFILE: &str = "triton-instance";
-/// The filter that LXC's package ships.
-const SECCOMP_PROFILE: &str = "/usr/share/lxc/config/common.seccomp";
 /// Where the guest sees its second serial line.
 pub(crate) const SERIAL: &str = "dev/ttyS1";
+/// The filter of system calls, the same for all guests.
+const SECCOMP_POLICY: &str = "/run/triton/guest.seccomp";
+/// Capabilities that even the guest's root never has: those that concern the machine.
+const DROPPED: [&str; 11] = [
+    "mac_admin",
+    "mac_override",
+    "sys_time",
+    "sys_module",
+    "sys_rawio",
+    "sys_pacct",
+    "syslog",
+    "wake_alarm",
+    "block_suspend",
+    "audit_control",
+    "audit_read",
+];
 /// Bytes of a guest's console that are kept.
 const CONSOLE_LOG: u64 = 128 << 10;
 
@@ -52,16 +66,31 @@ impl Host {
             monitor: monitor.to_owned(),
             legacy_cgroups,
             apparmor: enabled.then(|| if ours { APPARMOR_PROFILE } else { "unconfined" }.to_owned()),
-            seccomp: Some(PathBuf::from(SECCOMP_PROFILE)).filter(|path| path.is_file()),
-            may_raise_limits: has_sys_resource(),
+            seccomp: Path::new("/proc/sys/kernel/seccomp").is_dir().then(|| layout.at(SECCOMP_POLICY)),
+            may_raise_limits: may_raise_limits(),
             native: Some(layout.native()).filter(|path| path.is_dir()),
             zonecontrol: layout.at("/var/zonecontrol"),
         }
     }
 }
 
+impl Host {
+    /// Writes the policy that configs name, if it is not there or is another version's.
+    ///
+    /// # Errors
+    /// When it cannot be written: no guest starts without it.
+    pub fn write_policy(&self) -> Result<(), FileError> {
+        let Some(path) = &self.seccomp else { return Ok(()) };
+        let policy = triton_lxc::seccomp_policy();
+        match fs::read(path) {
+            Ok(found) if found == policy.as_bytes() => Ok(()),
+            _ => triton_files::write_volatile(path, policy.as_bytes(), 0o644),
+        }
+    }
+}
+
 /// CAP_SYS_RESOURCE (24) among the effective capabilities.
-fn has_sys_resource() -> bool {
+pub(crate) fn may_raise_limits() -> bool {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("CapEff:")).and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok());
     mask.is_some_and(|mask| mask & (1 << 24) != 0)
@@ -124,7 +153,7 @@ pub fn container(file: &MachineFile, files: &BootFiles, host: &Host, process: Op
         mounts: mounts(config, files, host),
         seccomp_profile: host.seccomp.clone(),
         apparmor_profile: host.apparmor.clone(),
-        cap_drop: ["mac_admin", "mac_override", "sys_time", "sys_module", "sys_rawio"].map(str::to_owned).to_vec(),
+        cap_drop: DROPPED.map(str::to_owned).to_vec(),
         prlimits: prlimits(config, host),
         console: ConsoleLog { file: files.zonepath.join("logs/console.log"), size: CONSOLE_LOG },
         log: LogFile { file: files.log.clone(), level: "WARN".to_owned() },
@@ -263,7 +292,7 @@ mod tests {
             monitor: "/usr/triton/bin/instance-monitor".into(),
             legacy_cgroups,
             apparmor: None,
-            seccomp: None,
+            seccomp: Some("/run/triton/guest.seccomp".into()),
             may_raise_limits: false,
             native: Some("/usr/triton/native".into()),
             zonecontrol: "/var/zonecontrol".into(),
@@ -284,6 +313,10 @@ mod tests {
             "lxc.rootfs.options = idmap=container",
             "lxc.net.0.type = empty",
             "lxc.mount.entry = /dev/pts/7 dev/ttyS1 none bind,create=file,optional 0 0",
+            "lxc.seccomp.profile = /run/triton/guest.seccomp",
+            "lxc.cap.drop = mac_admin mac_override sys_time sys_module sys_rawio sys_pacct syslog wake_alarm block_suspend audit_control audit_read",
+            "lxc.mount.auto = proc:mixed sys:mixed cgroup:mixed",
+            "lxc.cgroup2.devices.deny = a",
         ] {
             assert!(text.lines().any(|l| l == line), "{line} is missing in\n{text}");
         }

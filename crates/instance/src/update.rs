@@ -85,7 +85,7 @@ impl Instances {
         let (run, presence) = self.run_of(uuid);
         if let Some(init) = run.init.filter(|_| presence.has_init()) {
             let changes = outcome.changes.clone();
-            self.apply_live(new, &changes, init.pid, outcome);
+            self.apply_live(&old.config, new, &changes, init.pid, outcome);
             steps::reached("update.live");
         }
     }

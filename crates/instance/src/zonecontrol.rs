@@ -35,6 +35,11 @@ pub fn ensure(layout: &Layout, uuid: InstanceUuid, ids: IdRange) -> Result<PathB
         fs::set_permissions(parent, Permissions::from_mode(0o711)).map_err(error("set the mode of the directory of"))?;
     }
     match DirBuilder::new().mode(0o700).create(&path) {
+        // The caller may speak of an instance that is being deleted: whoever looks last, here or there, removes it.
+        Ok(()) if !layout.machine(uuid).exists() => {
+            let _ = remove(layout, uuid);
+            return Err(error("make, for an instance that is gone,")(io::ErrorKind::NotFound.into()));
+        }
         Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(error("create directory")(e)),
         _ => {}
     }
@@ -43,14 +48,22 @@ pub fn ensure(layout: &Layout, uuid: InstanceUuid, ids: IdRange) -> Result<PathB
     Ok(path)
 }
 
+/// How often a directory is emptied into which the metadata service is just putting a socket.
+const TRIES: usize = 5;
+
 /// Removes the directory of an instance that is gone; that there is none is success.
 ///
 /// # Errors
 /// When it is there and cannot be removed.
 pub fn remove(layout: &Layout, uuid: InstanceUuid) -> Result<(), FileError> {
     let path = layout.zonecontrol(uuid);
-    match fs::remove_dir_all(&path) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(FileError::new("remove", path, e)),
-        _ => Ok(()),
+    let mut left = TRIES;
+    loop {
+        left -= 1;
+        match fs::remove_dir_all(&path) {
+            Err(e) if e.kind() == io::ErrorKind::DirectoryNotEmpty && left > 0 => {}
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(FileError::new("remove", path, e)),
+            _ => return Ok(()),
+        }
     }
 }

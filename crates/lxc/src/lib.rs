@@ -10,6 +10,7 @@ mod ffi;
 mod lib_lxc;
 mod log;
 mod render;
+mod seccomp;
 mod signal;
 mod spec;
 
@@ -20,6 +21,7 @@ pub use exit::ExitOutcome;
 pub use lib_lxc::{ConsoleFd, Container, LibLxc, LxcError, Started};
 pub use log::log_errors;
 pub use render::{RenderError, render};
+pub use seccomp::policy as seccomp_policy;
 pub use spec::{
     CgroupDirs, ConsoleLog, ContainerSpec, Device, Hook, Hooks, IdMap, InitUser, Limits, LogFile, Mount, Prlimit, STANDARD_DEVICES,
 };

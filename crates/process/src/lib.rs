@@ -3,12 +3,14 @@
 //! Called by whoever looks at or stops a guest's init, and by the two ends of a guest's serial line, which pass a descriptor.
 //! Keeps no state and knows nothing of instances.
 
+mod limit;
 mod passing;
 mod pidfd;
 mod reference;
 mod signal;
 mod terminal;
 
+pub use limit::limit_locked_memory;
 pub use passing::{receive_descriptor, send_descriptor};
 pub use pidfd::PidFd;
 pub use reference::{is_alive, reference, start_ticks};
