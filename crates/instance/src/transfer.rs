@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use triton_files::{Lock, LockError, steps};
 use triton_image::{CancelToken, unpack_tree};
 use triton_storage::StorageError;
-use triton_types::{InstanceUuid, Lifecycle, MachineFile, Ownership, Timestamp};
+use triton_types::{InstanceUuid, Lifecycle, MachineFile, Ownership, Timestamp, VmConfig};
 
 use crate::{
     InstanceError, Instances, Presence, boot, create::SWEEP_PATIENCE, guest_root::clone_options, instances::PATIENCE, world::NodeWorld,
@@ -74,12 +74,26 @@ impl Instances {
     /// # Errors
     /// [`InstanceError::Exists`], an address or NIC tag that does not fit this node, or what is wrong with the stream.
     pub fn receive(&self, from: &mut dyn Read) -> Result<InstanceUuid, InstanceError> {
+        self.receive_with(from, |_| Ok(()))
+    }
+
+    /// As [`Instances::receive`], for a migration that is not over: `adjust` may look at the configuration before anything is made
+    /// of it, and change what does not concern the stream (`do_not_inventory`, `autoboot`), or refuse it.
+    ///
+    /// # Errors
+    /// As [`Instances::receive`], and those of `adjust`.
+    pub fn receive_with(
+        &self,
+        from: &mut dyn Read,
+        adjust: impl FnOnce(&mut VmConfig) -> Result<(), InstanceError>,
+    ) -> Result<InstanceUuid, InstanceError> {
         let broken = |error: io::Error| InstanceError::Stream(error.to_string());
         let (frames, head) = FrameReader::begin(BufReader::with_capacity(256 << 10, from)).map_err(broken)?;
         let head: Head =
             serde_json::from_slice(&head).map_err(|error| InstanceError::Stream(format!("its description cannot be read: {error}")))?;
         let uuid = head.machine.config.uuid;
-        let file = self.adapt(head)?;
+        let mut file = self.adapt(head)?;
+        adjust(&mut file.config)?;
         boot::check_tags(&self.layout, &file.config)?;
         let lock = Lock::take(&self.layout.instance_lock(uuid), "receive", SWEEP_PATIENCE).map_err(|error| match error {
             LockError::Held { .. } => InstanceError::Exists { uuid },
