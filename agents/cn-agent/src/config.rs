@@ -65,6 +65,9 @@ pub struct AgentConfig {
     /// Seconds that a task may take.
     #[serde(default)]
     task_timeout: Option<u64>,
+    /// Seconds that a new version of this agent has to answer after its start.
+    #[serde(default)]
+    agent_answer_timeout: Option<u64>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -104,6 +107,11 @@ impl AgentConfig {
     /// Where the logs of tasks go.
     pub fn task_log_directory(&self, layout: &Layout) -> PathBuf {
         layout.at(self.tasklogdir.as_deref().filter(|path| path.starts_with('/')).unwrap_or("/var/log/cn-agent/logs"))
+    }
+
+    /// How long a new version of this agent is waited for before the one before it is put back; 90 seconds unless configured.
+    pub fn agent_answer_timeout(&self) -> Duration {
+        Duration::from_secs(self.agent_answer_timeout.filter(|seconds| *seconds > 0).unwrap_or(90))
     }
 
     /// How long a task may take; an hour unless configured.

@@ -2,9 +2,13 @@
 //!
 //! The real ones are in [`crate::real`]. All calls block and are made through [`crate::tasks::Model`].
 
+use std::io::{Read, Write};
+
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 use triton_types::{ImageUuid, InstanceUuid, JsonMap};
+
+use crate::GuestPlace;
 
 /// An operation on an instance or image failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -127,6 +131,31 @@ pub trait Machines: Send + Sync + 'static {
     /// # Errors
     /// Code `VmNotFound` if there is no such instance.
     fn delete(&self, uuid: InstanceUuid) -> Result<(), MachineError>;
+
+    /// Bytes that its files take, about as many as [`Machines::send`] writes.
+    ///
+    /// # Errors
+    /// Code `VmNotFound` if there is no such instance.
+    fn used(&self, uuid: InstanceUuid) -> Result<u64, MachineError>;
+
+    /// Writes it to `out`, for [`Machines::receive`] of another node. It is stopped, and stays so meanwhile.
+    ///
+    /// # Errors
+    /// When it is not stopped, or cannot be read or written.
+    fn send(&self, uuid: InstanceUuid, out: &mut dyn Write) -> Result<(), MachineError>;
+
+    /// Makes the instance `uuid` of what [`Machines::send`] wrote: stopped, hidden, and without starting by itself. It takes the place
+    /// of an earlier hidden and stopped one; nothing of it stays unless all of it arrived.
+    ///
+    /// # Errors
+    /// When the stream is of another instance, or there is one that is not to be replaced.
+    fn receive(&self, uuid: InstanceUuid, from: &mut dyn Read) -> Result<(), MachineError>;
+
+    /// Where it is, for doing something inside it; its root is mounted then.
+    ///
+    /// # Errors
+    /// Code `VmNotFound` if there is no such instance.
+    fn place(&self, uuid: InstanceUuid) -> Result<GuestPlace, MachineError>;
 
     /// Runtime facts (`vmadm info`), as the JSON text that it prints.
     ///

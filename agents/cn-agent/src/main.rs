@@ -1,10 +1,20 @@
 //! `cn-agent`: see the library.
 
+use std::process::{ExitCode, Termination};
+
 use clap::Parser;
 use cn_agent::{Args, StartError, Verb, print_status, real};
 use triton_agent::{AgentExit, chain, enter_namespaces, logs, runtime};
 
-fn main() -> AgentExit {
+fn main() -> ExitCode {
+    // A helper inside a guest: nothing of the agent's is read or begun.
+    if let Some(code) = cn_agent::guest::entry() {
+        return code;
+    }
+    agent().report()
+}
+
+fn agent() -> AgentExit {
     let args = Args::parse();
     let layout = args.common.layout();
     if let Some(Verb::Status { json }) = args.verb {

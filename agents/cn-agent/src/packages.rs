@@ -1,27 +1,32 @@
 //! Installed agents: packages below `/opt/smartdc/agents` with the scripts of their life (cn-agent.md section 3.11).
 //!
-//! An installation sets the installed package aside under another name, puts the new one in its place, and destroys what was set aside
-//! when all of it has succeeded. What fails, or is interrupted, is put back: by the installation itself, or by the next start of the
-//! agent, which finds what was set aside.
+//! An installation first notes that it begins: a directory named after the package and the image. It sets the installed package aside
+//! there, puts the new one in its place, and destroys what was set aside when all of it has succeeded. What fails, or is interrupted, is
+//! put back: by the installation itself, or by the next start of the agent, which finds the note.
 
 mod archive;
+mod aside;
 mod lifecycle;
+mod links;
 mod manifest;
 
 use std::{
-    fs, io,
-    os::unix::fs::{PermissionsExt, symlink},
+    fs::{self, File},
+    io,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use tokio_util::sync::CancellationToken;
-use triton_files::{Layout, steps};
+use triton_files::{Layout, Lock, steps};
 
 pub use manifest::Package;
 
-/// Between the name of a package and the image that replaces it, in the name of what was set aside.
-const ASIDE: &str = ".updating-to.";
+use aside::{ASIDE, Aside};
+
+/// Beginnings of names of directories that are filled or emptied.
+const INSTALLING: &str = ".installing-";
+const REMOVING: &str = ".removing-";
 /// How long one script of a package may take.
 const SCRIPT_TIME: Duration = Duration::from_secs(900);
 
@@ -70,6 +75,7 @@ fn system(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> PackageE
 pub struct Packages {
     prefix: PathBuf,
     scratch: PathBuf,
+    claim: PathBuf,
 }
 
 /// What was set aside for an installation that is done but not yet proven; destroyed by [`Packages::keep`].
@@ -79,7 +85,7 @@ pub struct Installed {
     pub name: String,
     /// Version that is installed now.
     pub version: String,
-    aside: Option<PathBuf>,
+    aside: Aside,
 }
 
 /// Makes a call on a thread where it may block.
@@ -91,7 +97,11 @@ async fn blocking<T: Send + 'static>(call: impl FnOnce() -> T + Send + 'static) 
 impl Packages {
     /// Those of the node below `layout`.
     pub fn new(layout: &Layout) -> Self {
-        Self { prefix: layout.at("/opt/smartdc/agents"), scratch: layout.at("/var/tmp") }
+        Self {
+            prefix: layout.at("/opt/smartdc/agents"),
+            scratch: layout.at("/var/tmp"),
+            claim: layout.locks().join("cn-agent-update.lock"),
+        }
     }
 
     /// Where downloaded images are kept while they are installed.
@@ -108,8 +118,21 @@ impl Packages {
         self.modules().join(name)
     }
 
-    fn aside(&self, name: &str, image: &str) -> PathBuf {
-        self.modules().join(format!("{name}{ASIDE}{image}"))
+    /// Claims the right to replace this agent itself, until the claim is dropped. While it is held, no start of the agent takes the
+    /// installation for one that was interrupted.
+    ///
+    /// # Errors
+    /// When somebody else has it, or the lock's file cannot be used.
+    pub async fn claim(&self) -> Result<Lock, PackageError> {
+        let path = self.claim.clone();
+        let taken = blocking(move || Lock::take(&path, "install cn-agent", Duration::ZERO)).await?;
+        taken.map_err(|error| PackageError::Archive(format!("another installation is under way: {}", triton_agent::chain(&error))))
+    }
+
+    /// Brings files and names to the disk, so that a power cut leaves either what was before or all of what is now.
+    fn sync(&self) -> Result<(), PackageError> {
+        let all = File::open(&self.prefix).and_then(|directory| Ok(nix::unistd::syncfs(&directory)?));
+        all.map_err(system("write to disk", &self.prefix))
     }
 
     /// Installs the archive of image `image` as the package `name`, in place of an installed one. The latter is kept aside until
@@ -118,6 +141,7 @@ impl Packages {
     /// # Errors
     /// When the archive is not that of `name`, a script of it fails, or `cancelled` fires: everything is then as it was.
     pub async fn install(&self, archive: &Path, name: &str, image: &str, cancelled: &CancellationToken) -> Result<Installed, PackageError> {
+        manifest::check_name(name)?;
         let (packages, archive, wanted) = (self.clone(), archive.to_owned(), name.to_owned());
         // Gone with the last use of it, whatever happens.
         let unpacked = blocking(move || packages.unpack(&archive, &wanted)).await??;
@@ -127,23 +151,9 @@ impl Packages {
             let reason = format!("its package.json is of {:?}, its image of {name:?}", package.name);
             return Err(PackageError::Manifest { package: name.to_owned(), reason });
         }
-        let aside = self.aside(name, image);
-        let current = self.directory(name);
-        self.prepare(&aside)?;
-        let replaced = current.is_dir();
-        if replaced {
-            let old = Package::read(&current).ok();
-            if let Some(old) = &old {
-                self.farewell(old, &current, cancelled).await;
-                self.unlink(old);
-            }
-            steps::reached("agents.before-aside");
-            fs::rename(&current, &aside).map_err(system("set aside", &current))?;
-            steps::reached("agents.aside");
-        }
-        let result = self.place(&package, &fresh, &current, cancelled).await;
-        let installed = Installed { name: name.to_owned(), version: package.version.clone(), aside: replaced.then_some(aside) };
-        match result {
+        let aside = Aside::begin(self, name, image)?;
+        let installed = Installed { name: name.to_owned(), version: package.version.clone(), aside };
+        match self.replace(&package, &fresh, &installed.aside, cancelled).await {
             Ok(()) => Ok(installed),
             Err(error) => {
                 if let Err(second) = self.put_back(&installed).await {
@@ -155,33 +165,45 @@ impl Packages {
     }
 
     fn unpack(&self, archive: &Path, name: &str) -> Result<tempfile::TempDir, PackageError> {
-        let modules = self.modules();
-        fs::create_dir_all(&modules).map_err(system("make", &modules))?;
+        for directory in ["lib/node_modules", "bin", "etc", "db", "smf"].map(|name| self.prefix.join(name)) {
+            fs::create_dir_all(&directory).map_err(system("make", &directory))?;
+        }
         // On the same file system as the packages, so that a rename is all it takes.
-        let holder = tempfile::Builder::new().prefix(".installing-").tempdir_in(&self.prefix);
+        let holder = tempfile::Builder::new().prefix(INSTALLING).tempdir_in(&self.prefix);
         let holder = holder.map_err(system("make a directory in", &self.prefix))?;
         archive::unpack(archive, holder.path())?;
-        if !holder.path().join(name).join("image_uuid").is_file() {
+        let package = holder.path().join(name);
+        archive::check_links(&package)?;
+        if !package.join("image_uuid").is_file() {
             return Err(PackageError::Archive(format!("the image is not that of an agent: it has no {name}/image_uuid")));
         }
+        self.sync()?;
+        steps::reached("agents.unpacked");
         Ok(holder)
     }
 
-    /// Makes the directories, and removes what an earlier attempt with the same image left aside.
-    fn prepare(&self, aside: &Path) -> Result<(), PackageError> {
-        for directory in ["bin", "etc", "db", "smf"].map(|name| self.prefix.join(name)) {
-            fs::create_dir_all(&directory).map_err(system("make", &directory))?;
+    async fn replace(&self, package: &Package, fresh: &Path, aside: &Aside, cancelled: &CancellationToken) -> Result<(), PackageError> {
+        let current = self.directory(&package.name);
+        if aside.replaces {
+            let old = Package::read(&current).ok();
+            if let Some(old) = &old {
+                self.farewell(old, &current, cancelled).await;
+                steps::reached("agents.farewell");
+            }
+            fs::rename(&current, &aside.path).map_err(system("set aside", &current))?;
+            steps::reached("agents.aside");
+            if let Some(old) = &old {
+                self.unlink(old);
+            }
         }
-        remove_tree(aside)
-    }
-
-    async fn place(&self, package: &Package, fresh: &Path, current: &Path, cancelled: &CancellationToken) -> Result<(), PackageError> {
         lifecycle::run(package, "preinstall", fresh, &self.prefix, SCRIPT_TIME, cancelled).await?;
-        fs::rename(fresh, current).map_err(system("put in place", current))?;
+        steps::reached("agents.preinstalled");
+        fs::rename(fresh, &current).map_err(system("put in place", &current))?;
         steps::reached("agents.placed");
         self.link(package)?;
-        lifecycle::run(package, "postinstall", current, &self.prefix, SCRIPT_TIME, cancelled).await?;
-        steps::reached("agents.done");
+        steps::reached("agents.linked");
+        lifecycle::run(package, "postinstall", &current, &self.prefix, SCRIPT_TIME, cancelled).await?;
+        steps::reached("agents.postinstalled");
         Ok(())
     }
 
@@ -194,35 +216,29 @@ impl Packages {
         }
     }
 
-    fn link(&self, package: &Package) -> Result<(), PackageError> {
-        for (name, target) in package.bin() {
-            let link = self.prefix.join("bin").join(name);
-            let program = self.directory(&package.name).join(&target);
-            fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).map_err(system("make executable", &program))?;
-            let _ = fs::remove_file(&link);
-            let to = Path::new("../lib/node_modules").join(&package.name).join(target);
-            symlink(to, &link).map_err(system("make the link", &link))?;
+    /// The `postinstall` script of a package that is in place again. That it fails is logged only.
+    async fn welcome(&self, package: &Package) {
+        let never = CancellationToken::new();
+        let directory = self.directory(&package.name);
+        if let Err(error) = lifecycle::run(package, "postinstall", &directory, &self.prefix, SCRIPT_TIME, &never).await {
+            tracing::warn!(%error, agent = package.name, "the postinstall script of an agent that was put back failed");
         }
+    }
+
+    /// The installation is proven: what was set aside for it goes.
+    ///
+    /// # Errors
+    /// When that cannot be: the next start of the agent would undo the installation.
+    pub async fn keep(&self, installed: &Installed) -> Result<(), PackageError> {
+        let (packages, aside) = (self.clone(), installed.aside.clone());
+        blocking(move || {
+            packages.sync()?;
+            packages.discard(&aside.path)?;
+            packages.sync()
+        })
+        .await??;
+        steps::reached("agents.kept");
         Ok(())
-    }
-
-    /// Removes the package's links, and none that leads elsewhere.
-    fn unlink(&self, package: &Package) {
-        let own = Path::new("../lib/node_modules").join(&package.name);
-        for (name, _) in package.bin() {
-            let link = self.prefix.join("bin").join(name);
-            if fs::read_link(&link).is_ok_and(|to| to.starts_with(&own)) {
-                let _ = fs::remove_file(&link);
-            }
-        }
-    }
-
-    /// The installation is proven: what was set aside for it goes. That it cannot be removed is logged only.
-    pub async fn keep(&self, installed: &Installed) {
-        let Some(aside) = installed.aside.clone() else { return };
-        if let Ok(Err(error)) = blocking(move || remove_tree(&aside)).await {
-            tracing::warn!(error = %triton_agent::chain(&error), "what an installation had set aside is left");
-        }
     }
 
     /// Undoes an installation: the package goes, and the one before it is in its place again, with its links and its `postinstall`.
@@ -230,21 +246,9 @@ impl Packages {
     /// # Errors
     /// When a file cannot be moved. That its `postinstall` fails is logged only: it is in place.
     pub async fn put_back(&self, installed: &Installed) -> Result<(), PackageError> {
-        let current = self.directory(&installed.name);
-        if let Ok(failed) = Package::read(&current) {
-            self.unlink(&failed);
-        }
-        let gone = current.clone();
-        blocking(move || remove_tree(&gone)).await??;
-        steps::reached("agents.cleared");
-        let Some(aside) = &installed.aside else { return Ok(()) };
-        fs::rename(aside, &current).map_err(system("put back", &current))?;
-        if let Ok(package) = Package::read(&current) {
-            self.link(&package)?;
-            let never = CancellationToken::new();
-            if let Err(error) = lifecycle::run(&package, "postinstall", &current, &self.prefix, SCRIPT_TIME, &never).await {
-                tracing::warn!(%error, agent = package.name, "the postinstall script of an agent that was put back failed");
-            }
+        let (packages, name, aside) = (self.clone(), installed.name.clone(), installed.aside.path.clone());
+        if let Some(package) = blocking(move || packages.restore(&name, &aside)).await?? {
+            self.welcome(&package).await;
         }
         Ok(())
     }
@@ -259,46 +263,58 @@ impl Packages {
         if !current.is_dir() {
             return Ok(());
         }
-        if let Ok(package) = Package::read(&current) {
-            self.farewell(&package, &current, cancelled).await;
-            self.unlink(&package);
+        let package = Package::read(&current).ok();
+        if let Some(package) = &package {
+            self.farewell(package, &current, cancelled).await;
+            steps::reached("agents.farewell");
         }
-        // A half removed package must not be taken for one: it goes by one rename.
-        let holder = tempfile::Builder::new().prefix(".removing-").tempdir_in(&self.prefix);
-        let holder = holder.map_err(system("make a directory in", &self.prefix))?;
-        fs::rename(&current, holder.path().join(name)).map_err(system("remove", &current))?;
+        // A half removed package must not be taken for one: its links go first, then it goes by one rename.
+        if let Some(package) = &package {
+            self.unlink(package);
+        }
+        let packages = self.clone();
+        blocking(move || packages.discard(&current)).await??;
         steps::reached("agents.removed");
-        blocking(move || drop(holder)).await
+        Ok(())
     }
 
-    /// Puts right what an earlier run of the agent left in the middle of an installation: packages that are aside are back in place.
-    /// One of this agent itself is left to the twin that is installing it, unless its place is empty. Gives their names.
-    pub fn recover(&self, own: &str) -> Vec<String> {
+    /// Puts right what an earlier run of the agent left in the middle of an installation: what is aside is back in place. That of the
+    /// agent `own` itself is left to the twin that is installing it, as long as there is one. Gives the packages that are back, for
+    /// [`Packages::welcome_all`]. Blocking.
+    pub fn recover(&self, own: &str) -> Vec<Package> {
         let mut recovered = Vec::new();
         for entry in fs::read_dir(&self.prefix).into_iter().flatten().flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
-            if name.starts_with(".installing-") || name.starts_with(".removing-") {
+            if name.starts_with(INSTALLING) && Lock::is_free(&self.claim) || name.starts_with(REMOVING) {
                 let _ = remove_tree(&entry.path());
             }
         }
-        for entry in fs::read_dir(self.modules()).into_iter().flatten().flatten() {
-            let file = entry.file_name().to_string_lossy().into_owned();
-            let Some((name, _image)) = file.split_once(ASIDE).filter(|(name, _)| manifest::check_name(name).is_ok()) else { continue };
-            let current = self.directory(name);
-            if name == own && current.is_dir() {
-                continue;
-            }
-            if let Ok(package) = Package::read(&current) {
-                self.unlink(&package);
-            }
-            let back = remove_tree(&current).and_then(|()| fs::rename(entry.path(), &current).map_err(system("put back", &current)));
-            let linked = back.and_then(|()| Package::read(&current).and_then(|package| self.link(&package)));
-            match linked {
-                Ok(()) => recovered.push(name.to_owned()),
+        recovered.extend(self.restore_where(|name| name != own));
+        recovered.extend(self.recover_own(own));
+        recovered
+    }
+
+    /// As [`Packages::recover`], for the agent `own` alone. Blocking.
+    pub fn recover_own(&self, own: &str) -> Vec<Package> {
+        if Lock::is_free(&self.claim) { self.restore_where(|name| name == own) } else { Vec::new() }
+    }
+
+    fn restore_where(&self, wanted: impl Fn(&str) -> bool) -> Vec<Package> {
+        let mut restored = Vec::new();
+        for (name, aside) in self.asides().into_iter().filter(|(name, _)| wanted(name)) {
+            match self.restore(&name, &aside) {
+                Ok(package) => restored.extend(package),
                 Err(error) => tracing::error!(error = %triton_agent::chain(&error), agent = name, "an agent could not be put back"),
             }
         }
-        recovered
+        restored
+    }
+
+    /// Runs the `postinstall` scripts of packages that are back.
+    pub async fn welcome_all(&self, packages: &[Package]) {
+        for package in packages {
+            self.welcome(package).await;
+        }
     }
 }
 

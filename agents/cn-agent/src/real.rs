@@ -4,6 +4,7 @@ mod create_image;
 mod inventory;
 mod node;
 mod services;
+mod stale;
 mod watch;
 
 use std::{
@@ -67,7 +68,7 @@ pub async fn serve(args: &Args, layout: &Layout) -> Result<(), StartError> {
         task_log,
         twin: args.update_twin,
     };
-    let facilities = facilities(layout, address, &facts, args.update_twin)?;
+    let facilities = facilities(layout, address, &facts, args.update_twin, &config)?;
     run(listener, settings, facilities, async move {
         let cause = signal.await;
         info!(%cause, "draining; instances go on running");
@@ -82,28 +83,32 @@ fn cnapi_url(config: &AgentConfig, facts: &HostFacts) -> Result<BaseUrl, StartEr
     url.parse().map_err(|error| StartError::Cnapi(format!("{error}")))
 }
 
-fn facilities(layout: &Layout, address: SocketAddr, facts: &HostFacts, twin: bool) -> Result<Facilities, StartError> {
+fn facilities(layout: &Layout, address: SocketAddr, facts: &HostFacts, twin: bool, config: &AgentConfig) -> Result<Facilities, StartError> {
     let numbers = Numbers::default();
     let node = Arc::new(Node::new(layout, platform(layout, facts)));
     let sysinfo = sysinfo_source(layout, address);
     let firewaller = format!("http://{}", SocketAddr::new(address.ip(), 2021));
     let firewaller = firewaller.parse().map_err(|error| StartError::Cnapi(format!("{error}")))?;
     let mut model = Model::new(layout.clone(), node.clone(), node.clone(), sysinfo, firewaller);
-    let agents_host = services::host(layout, address, facts, twin);
+    let agents_host = services::host(layout, address, facts, twin, config);
     let survivors = control_group::prepare(layout, if twin { TWIN } else { NAME });
     if survivors > 0 {
         warn!(survivors, "processes of scripts that an earlier run of the agent left were killed");
     }
-    let dirty = Arc::new(AtomicBool::new(false));
+    let (dirty, stale) = (Arc::new(AtomicBool::new(false)), Arc::<stale::Stale>::default());
     if !twin {
         let recovered = agents_host.packages.recover(NAME);
         if !recovered.is_empty() {
-            warn!(agents = ?recovered, "agents whose installation was interrupted were put back");
+            let names: Vec<&str> = recovered.iter().map(|package| package.name.as_str()).collect();
+            warn!(agents = ?names, "agents whose installation was interrupted were put back");
+            let packages = agents_host.packages.clone();
+            tokio::spawn(async move { packages.welcome_all(&recovered).await });
         }
-        watch::spawn(layout, node.clone(), dirty.clone()).map_err(|error| StartError::System("start the watcher", error))?;
+        watch::spawn(layout, node.clone(), dirty.clone(), stale.clone()).map_err(|error| StartError::System("start the watcher", error))?;
     }
+    model.admin_ip = address.ip();
     model.agents = Some(agents_host);
-    let inventory = Inventory::new(node, numbers.clone());
+    let inventory = Inventory::watched(node, stale, numbers.clone());
     let at = layout.clone();
     Ok(Facilities {
         registry: registry(&model),

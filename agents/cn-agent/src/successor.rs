@@ -13,9 +13,9 @@ use std::{
 
 use triton_files::Layout;
 
-use crate::NAME;
+use crate::{NAME, packages::Packages};
 
-/// Set for a program that was handed over to: it does not hand over again.
+/// The process id of a program that was handed over to, which stays the same: it does not hand over again, but what it starts may.
 const MARK: &str = "CN_AGENT_INSTALLED";
 
 /// The installed program: a file of root's that nobody else may write.
@@ -37,15 +37,20 @@ fn same(one: &Path, other: &Path) -> bool {
 /// Executes the installed version with the arguments and environment of this process, if there is one and this is not it. Returns when
 /// there is none, or it cannot be executed.
 pub fn hand_over(layout: &Layout) {
-    if std::env::var_os(MARK).is_some() {
+    let own = std::process::id().to_string();
+    if std::env::var_os(MARK).is_some_and(|pid| *pid == *own) {
         return;
+    }
+    // One that was not proven, and whose twin is gone, is not the one to hand over to.
+    for package in Packages::new(layout).recover_own(NAME) {
+        tracing::warn!(agent = package.name, version = package.version, "an agent whose installation was interrupted is back");
     }
     let Some(program) = installed(layout) else { return };
     if same(&program, Path::new("/proc/self/exe")) {
         return;
     }
     tracing::info!(program = %program.display(), "handing over to the installed cn-agent");
-    let error: io::Error = Command::new(&program).args(std::env::args_os().skip(1)).env(MARK, "1").exec();
+    let error: io::Error = Command::new(&program).args(std::env::args_os().skip(1)).env(MARK, own).exec();
     tracing::error!(%error, program = %program.display(), "the installed cn-agent cannot be executed: this one goes on");
 }
 

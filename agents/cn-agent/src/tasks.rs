@@ -6,6 +6,10 @@ mod agent_image;
 mod agents;
 mod command_execute;
 pub mod control_group;
+mod docker;
+mod docker_copy;
+mod docker_exec;
+mod docker_stats;
 pub(crate) mod execution;
 mod firewall;
 mod images;
@@ -17,11 +21,20 @@ mod machine_networks;
 mod machine_power;
 mod machine_proc;
 mod machine_query;
+mod migrate;
+mod migrate_wire;
 mod plain;
 mod server;
+mod terminal;
 mod zfs;
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 use serde_json::{Value, json};
 use tokio::sync::{Notify, Semaphore};
@@ -52,6 +65,8 @@ pub struct Model {
     pub images: Arc<dyn Images>,
     /// The sysinfo document.
     pub sysinfo: SysinfoSource,
+    /// The admin address, where streams of docker tasks are.
+    pub admin_ip: IpAddr,
     /// Base URL of firewaller: `http://<admin ip>:2021`.
     pub firewaller: BaseUrl,
     /// Directories for scripts of `command_execute`, tried in order.
@@ -63,6 +78,8 @@ pub struct Model {
     /// What installations of agents need; without it there are none.
     pub agents: Option<AgentHost>,
     changes: Arc<Semaphore>,
+    sessions: Arc<Semaphore>,
+    migrations: migrate::Migrations,
     imports: Arc<std::sync::Mutex<BTreeMap<ImageUuid, Arc<tokio::sync::Mutex<()>>>>>,
 }
 
@@ -82,10 +99,13 @@ impl Model {
             images,
             sysinfo,
             firewaller,
+            admin_ip: Ipv4Addr::LOCALHOST.into(),
             guard_poll: Duration::from_secs(1),
             refresh_agents: Arc::default(),
             agents: None,
             changes: Arc::new(Semaphore::new(MOST_CHANGES)),
+            migrations: migrate::Migrations::default(),
+            sessions: Arc::new(Semaphore::new(docker::MOST_SESSIONS)),
             imports: Arc::default(),
         }
     }
@@ -185,6 +205,12 @@ pub fn registry(model: &Model) -> Registry {
         MachineReprovision => machine_change::machine_reprovision,
         MachineUpdateNics => machine_networks::machine_update_nics,
         MachineProc => machine_proc::machine_proc,
+        MachineMigrate => migrate::machine_migrate,
+        MachineMigrateReceive => migrate::receive,
+        DockerExec => docker_exec::docker_exec,
+        DockerCopy => docker_copy::docker_copy,
+        DockerStats => docker_stats::docker_stats,
+        DockerBuild => docker::docker_build,
         ZfsCreateDataset => zfs::zfs_create_dataset,
         ZfsDestroyDataset => zfs::zfs_destroy_dataset,
         ZfsRenameDataset => zfs::zfs_rename_dataset,

@@ -1,7 +1,7 @@
 //! Unpacking the archive of an agent: a tar file, packed with gzip or bzip2.
 
 use std::{
-    fs::File,
+    fs::{self, File},
     io::{self, BufReader, Read, Seek},
     path::Path,
 };
@@ -74,4 +74,38 @@ pub(super) fn unpack(archive: &Path, target: &Path) -> Result<(), PackageError> 
         }
     }
     Ok(())
+}
+
+/// Refuses a package with a link that leads out of it: scripts, programs and `package.json` are opened, and made executable, by path.
+pub(super) fn check_links(package: &Path) -> Result<(), PackageError> {
+    let within = package.canonicalize().map_err(|_| {
+        let name = package.file_name().unwrap_or_default().display();
+        PackageError::Archive(format!("the image is not that of an agent: it has no directory {name}"))
+    })?;
+    if within.as_path() != package && package.symlink_metadata().is_ok_and(|metadata| metadata.is_symlink()) {
+        return Err(leads_out(package));
+    }
+    let mut directories = vec![within.clone()];
+    while let Some(directory) = directories.pop() {
+        for entry in fs::read_dir(&directory).map_err(system("read", &directory))? {
+            let entry = entry.map_err(system("read", &directory))?;
+            let (path, kind) = (entry.path(), entry.file_type().map_err(system("read", &directory))?);
+            if kind.is_dir() {
+                directories.push(path);
+            } else if kind.is_symlink() {
+                let to = fs::read_link(&path).map_err(system("read", &path))?;
+                // One that leads nowhere now may lead out of it later.
+                let inside = to.is_relative() && path.canonicalize().is_ok_and(|to| to.starts_with(&within));
+                if !inside {
+                    return Err(leads_out(&path));
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn leads_out(link: &Path) -> PackageError {
+    let name = link.file_name().unwrap_or_default().display().to_string();
+    PackageError::Archive(format!("the image's file has a link that leads out of it, or nowhere: {name:?}"))
 }

@@ -94,7 +94,7 @@ async fn a_package_is_installed_replaced_and_removed_with_its_scripts_and_links(
         let archive = bed.archive("vm-agent", version, &scripts);
         let installed = bed.install(&archive, "vm-agent").await.unwrap();
         assert_eq!(installed.version, version);
-        bed.packages.keep(&installed).await;
+        bed.packages.keep(&installed).await.unwrap();
         assert_eq!((bed.tool(), bed.names()), (version.to_owned(), vec!["vm-agent".to_owned()]));
     }
     let expected = "preinstall 1.0.0 vm-agent\npostinstall 1.0.0 vm-agent\npreuninstall 1.0.0 vm-agent\npostuninstall 1.0.0 vm-agent\n\
@@ -119,7 +119,7 @@ async fn an_installation_that_fails_leaves_what_was_there_before() {
         assert!(error.starts_with(step), "{error}");
         assert!(bed.names().is_empty() && !bed.at("bin/tool").is_symlink());
         let good = bed.install(&bed.archive("amon-agent", "1.0.0", &[]), "amon-agent").await.unwrap();
-        bed.packages.keep(&good).await;
+        bed.packages.keep(&good).await.unwrap();
         let error = bed.install(&bed.archive("amon-agent", "2.0.0", &[(step, fails)]), "amon-agent").await.unwrap_err();
         assert!(error.contains("returned 3: no such luck") || error.contains("killed by signal 9"), "{error}");
         assert_eq!((bed.tool().as_str(), bed.names()), ("1.0.0", vec!["amon-agent".to_owned()]));
@@ -159,29 +159,108 @@ async fn what_is_no_agent_or_leads_out_of_its_package_is_refused_before_anything
 #[tokio::test]
 async fn an_installation_that_was_killed_is_undone_at_the_next_start() {
     let bed = Bed::new();
+    let note = |name: &str| bed.at("lib/node_modules").join(format!("{name}.updating-to.{IMAGE}"));
+    let place = |name: &str| bed.at("lib/node_modules").join(name);
     for agent in ["vm-agent", "cn-agent"] {
         let good = bed.install(&bed.archive(agent, "1.0.0", &[]), agent).await.unwrap();
-        bed.packages.keep(&good).await;
+        bed.packages.keep(&good).await.unwrap();
     }
-    // Killed while it was aside, then when the new one was in place and not yet done.
-    for killed_later in [false, true] {
+    let whole = || {
+        assert_eq!(bed.names(), ["cn-agent", "vm-agent"]);
+        assert_eq!((bed.tool().as_str(), bed.at(".installing-abc").exists()), ("1.0.0", false));
+    };
+    for killed in ["begun", "aside", "placed"] {
         for agent in ["vm-agent", "cn-agent"] {
-            fs::rename(bed.at("lib/node_modules").join(agent), bed.packages.aside(agent, IMAGE)).unwrap();
-        }
-        if killed_later {
-            fs::create_dir_all(bed.at("lib/node_modules/vm-agent/half")).unwrap();
+            fs::create_dir(note(agent)).unwrap();
+            if killed != "begun" {
+                fs::rename(place(agent), note(agent)).unwrap();
+                fs::remove_file(bed.at("bin/tool")).unwrap_or_default();
+            }
+            if killed == "placed" {
+                fs::create_dir_all(place(agent).join("half")).unwrap();
+            }
         }
         fs::create_dir_all(bed.at(".installing-abc/vm-agent")).unwrap();
-        let mut recovered = bed.packages.recover("cn-agent");
+        let mut recovered: Vec<_> = bed.packages.recover("cn-agent").into_iter().map(|package| package.name).collect();
         recovered.sort();
-        assert_eq!(recovered, ["cn-agent", "vm-agent"]);
-        assert_eq!((bed.names(), bed.at(".installing-abc").exists()), (vec!["cn-agent".to_owned(), "vm-agent".to_owned()], false));
-        assert!(!bed.at("lib/node_modules/vm-agent/half").exists());
+        assert_eq!(recovered, ["cn-agent", "vm-agent"], "{killed}");
+        whole();
+        assert!(!place("vm-agent").join("half").exists());
     }
-    // A twin that is proving a new cn-agent is not disturbed by the start of that agent.
-    let fresh = bed.install(&bed.archive("cn-agent", "2.0.0", &[]), "cn-agent").await.unwrap();
+    // A package that was not there before is not there.
+    fs::create_dir_all(place("amon-agent")).unwrap();
+    fs::create_dir(note("amon-agent")).unwrap();
+    fs::write(note("amon-agent").join(".nothing"), "").unwrap();
+    assert!(bed.packages.recover("cn-agent").is_empty());
+    whole();
+    // A twin that is proving a new cn-agent is not disturbed by the start of that agent; when it is gone, the installation is undone.
+    fs::create_dir_all(bed.root.path().join("run/triton/locks")).unwrap();
+    let claim = bed.packages.claim().await.unwrap();
+    assert!(bed.packages.claim().await.unwrap_err().to_string().contains("another installation"));
+    bed.install(&bed.archive("cn-agent", "2.0.0", &[]), "cn-agent").await.unwrap();
     assert!(bed.packages.recover("cn-agent").is_empty());
     assert_eq!(bed.tool(), "2.0.0");
-    bed.packages.put_back(&fresh).await.unwrap();
-    assert_eq!((bed.tool().as_str(), bed.names().len()), ("1.0.0", 2));
+    drop(claim);
+    assert_eq!(bed.packages.recover("cn-agent").len(), 1);
+    whole();
+    // Two notes of one package never stand beside each other.
+    let never = CancellationToken::new();
+    for image in [IMAGE, "1f1c9a3e-7a0d-4f9b-8a44-6f2f0c9b7d10"] {
+        bed.packages.install(&bed.archive("cn-agent", "2.0.0", &[]), "cn-agent", image, &never).await.unwrap();
+    }
+    assert_eq!(bed.names().len(), 3);
+    assert_eq!(bed.packages.recover("cn-agent")[0].version, "1.0.0");
+    whole();
+}
+
+#[tokio::test]
+async fn a_link_that_leads_out_of_the_package_is_refused() {
+    let bed = Bed::new();
+    let outside = bed.root.path().join("outside");
+    fs::write(&outside, "{}").unwrap();
+    fs::set_permissions(&outside, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    let up = "../../../../../outside".to_owned();
+    for (name, target) in [
+        ("x/bin/tool", outside.display().to_string()),
+        ("x/bin/tool", up.clone()),
+        ("x/image_uuid", outside.display().to_string()),
+        ("x/node_modules/a", "/etc".to_owned()),
+        ("x/dangling", "nowhere".to_owned()),
+        ("x", "/etc".to_owned()),
+    ] {
+        let path = bed.packages.scratch().join("links.tar");
+        let mut tar = tar::Builder::new(fs::File::create(&path).unwrap());
+        let json = r#"{"name":"x","version":"1","bin":{"tool":"bin/tool"}}"#;
+        for (file, text) in [("x/image_uuid", IMAGE), ("x/package.json", json)] {
+            if file != name && name != "x" {
+                let mut header = tar::Header::new_gnu();
+                header.set_size(text.len() as u64);
+                header.set_mode(0o644);
+                tar.append_data(&mut header, file, text.as_bytes()).unwrap();
+            }
+        }
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(tar::EntryType::Symlink);
+        header.set_size(0);
+        tar.append_link(&mut header, name, &target).unwrap();
+        tar.into_inner().unwrap();
+        let error = bed.install(&path, "x").await.unwrap_err();
+        assert!(error.contains("leads out") || error.contains("no directory"), "{name} -> {target}: {error}");
+        assert!(bed.names().is_empty());
+    }
+    // What is written through a link is not written at all.
+    let path = bed.packages.scratch().join("through.tar");
+    let mut tar = tar::Builder::new(fs::File::create(&path).unwrap());
+    let mut header = tar::Header::new_gnu();
+    header.set_entry_type(tar::EntryType::Symlink);
+    header.set_size(0);
+    tar.append_link(&mut header, "x/out", bed.root.path()).unwrap();
+    let mut header = tar::Header::new_gnu();
+    header.set_size(4);
+    header.set_mode(0o644);
+    tar.append_data(&mut header, "x/out/outside", &b"evil"[..]).unwrap();
+    tar.into_inner().unwrap();
+    assert!(bed.install(&path, "x").await.is_err());
+    let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(&outside).unwrap().permissions()) & 0o777;
+    assert_eq!((fs::read_to_string(&outside).unwrap().as_str(), mode), ("{}", 0o600));
 }

@@ -1,40 +1,71 @@
 //! Taking the status sample of the node (cn-agent.md section 5.2).
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
 };
 
 use serde_json::{Value, json};
 use triton_agent::chain;
-use triton_instance::to_json;
-use triton_types::{JsonMap, Timestamp, VmState};
+use triton_instance::{InstanceError, Instances, to_json};
+use triton_types::{InstanceUuid, JsonMap, Timestamp, VmObject, VmState};
 
-use super::Node;
+use super::{
+    Node,
+    stale::{Again, Stale},
+};
 use crate::{
     Numbers,
-    report::payload::{Figures, MemoryFigures, PoolFigures, memory, status},
+    report::payload::{Figures, MemoryFigures, PoolFigures, VM_KEYS, memory, status},
 };
 
-/// Takes samples. Remembers the last good entry of each instance, for when its machine file cannot be used (ruling 1).
+/// Takes samples. Remembers the last good entry of each instance: it is read again when it has changed, and stands for it when its
+/// machine file cannot be used (ruling 1).
 #[derive(Debug)]
 pub struct Inventory {
     node: Arc<Node>,
+    stale: Arc<Stale>,
     numbers: Numbers,
     known: Mutex<Known>,
 }
 
 #[derive(Debug, Default)]
 struct Known {
-    entries: BTreeMap<String, JsonMap>,
+    entries: BTreeMap<InstanceUuid, JsonMap>,
+    unreadable: BTreeSet<InstanceUuid>,
     uncapped: usize,
 }
 
+impl Known {
+    /// Takes what was read of an instance; `None` for one that is gone, or not to be told of.
+    fn note(&mut self, uuid: InstanceUuid, vm: Option<&VmObject>) {
+        self.unreadable.remove(&uuid);
+        match vm {
+            // Its last entry stays.
+            Some(vm) if vm.state == VmState::Unreadable => drop(self.unreadable.insert(uuid)),
+            Some(vm) => drop(self.entries.insert(uuid, told(to_json(vm)))),
+            None => drop(self.entries.remove(&uuid)),
+        }
+    }
+}
+
+/// What of a VM object is told (section 5.2); nothing else is kept.
+fn told(mut vm: JsonMap) -> JsonMap {
+    vm.retain(|key, _| VM_KEYS.contains(&key.as_str()));
+    vm
+}
+
 impl Inventory {
-    /// The inventory of `node`.
+    /// The inventory of `node`, that reads everything at each sample.
     pub fn new(node: Arc<Node>, numbers: Numbers) -> Self {
-        Self { node, numbers, known: Mutex::default() }
+        Self::watched(node, Arc::default(), numbers)
+    }
+
+    /// The inventory of `node`, that reads what `stale` says.
+    pub(super) fn watched(node: Arc<Node>, stale: Arc<Stale>, numbers: Numbers) -> Self {
+        Self { node, stale, numbers, known: Mutex::default() }
     }
 
     /// Takes a sample, blocking.
@@ -42,21 +73,20 @@ impl Inventory {
     /// # Errors
     /// When any part of it cannot be had: half a sample would make CNAPI believe in what is not so.
     pub fn sample(&self) -> Result<Value, String> {
+        self.take().inspect_err(|_| self.stale.all())
+    }
+
+    fn take(&self) -> Result<Value, String> {
         let instances = self.node.instances().map_err(|error| error.message)?;
         let images = self.node.images().map_err(|error| error.message)?;
         let storage = instances.storage();
         let text = |error: &dyn std::error::Error| chain(error).to_string();
-        let vms = instances.list(false).map_err(|error| text(&error))?;
+        self.read(&instances).map_err(|error| text(&error))?;
         let usages = storage.usages().map_err(|error| text(&error))?;
         let pools = storage.pools().map_err(|error| text(&error))?;
         let installed = images.list().map_err(|error| text(&error))?;
-        let mut unreadable = Vec::new();
-        let mut entries = Vec::new();
-        for vm in &vms {
-            if vm.state == VmState::Unreadable { unreadable.push(vm.zonename.to_string()) } else { entries.push(to_json(vm)) }
-        }
         let figures = Figures {
-            vms: self.complete(entries, &unreadable),
+            vms: self.complete(),
             pools: pools
                 .into_iter()
                 .map(|(name, pool)| (name, PoolFigures { used: pool.used_bytes, available: pool.available_bytes }))
@@ -71,31 +101,60 @@ impl Inventory {
         status(&figures, Timestamp::now())
     }
 
-    /// Adds the last known entries of instances whose machine files cannot be used: they exist, and leaving them out would report them
-    /// as destroyed. One that was never readable has no owner and no size, for which CNAPI's allocator would leave out the whole node;
-    /// it is counted and logged instead.
-    fn complete(&self, entries: Vec<JsonMap>, unreadable: &[String]) -> Vec<JsonMap> {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let uuid = |entry: &JsonMap| entry.get("uuid").and_then(Value::as_str).map(str::to_owned);
-        let mut now: BTreeMap<String, JsonMap> = entries.into_iter().filter_map(|entry| Some((uuid(&entry)?, entry))).collect();
-        for uuid in unreadable {
-            match known.entries.get(uuid) {
-                Some(entry) => {
-                    let mut entry = entry.clone();
-                    entry.insert("state".to_owned(), json!(VmState::Unreadable));
-                    now.insert(uuid.clone(), entry);
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reads what has to be read.
+    fn read(&self, instances: &Instances) -> Result<(), InstanceError> {
+        let mut known = self.known();
+        match self.stale.take(Instant::now()) {
+            Again::All => {
+                let vms = instances.list(false)?;
+                let there: BTreeSet<InstanceUuid> = vms.iter().map(|vm| vm.zonename).collect();
+                known.entries.retain(|uuid, _| there.contains(uuid));
+                known.unreadable.clear();
+                for vm in &vms {
+                    known.note(vm.zonename, Some(vm));
                 }
-                None => tracing::warn!(vm_uuid = uuid, "an instance is left out of the status: its machine file cannot be used"),
+            }
+            Again::These(uuids) => {
+                // Invariant 1: nothing is gone because its store is.
+                self.node.layout().check_store()?;
+                for uuid in uuids {
+                    match instances.view(uuid) {
+                        Ok(vm) => known.note(uuid, Some(&vm).filter(|_| to_json(&vm).get("do_not_inventory") != Some(&Value::Bool(true)))),
+                        Err(InstanceError::NotFound { .. }) => known.note(uuid, None),
+                        Err(error) => {
+                            tracing::warn!(vm_uuid = %uuid, error = %chain(&error), "machine file cannot be used");
+                            known.unreadable.insert(uuid);
+                        }
+                    }
+                }
             }
         }
-        self.numbers.set_unreadable(unreadable.len());
-        let uncapped = now.values().filter(|entry| entry.get("cpu_cap").is_none_or(Value::is_null)).count();
+        Ok(())
+    }
+
+    /// All entries. Instances whose machine files cannot be used have their last known one: they exist, and leaving them out would
+    /// report them as destroyed. One that was never readable has no owner and no size, for which CNAPI's allocator would leave out the
+    /// whole node; it is counted and logged instead.
+    fn complete(&self) -> Vec<JsonMap> {
+        let mut known = self.known();
+        let mut all = known.entries.clone();
+        for uuid in &known.unreadable {
+            match all.get_mut(uuid) {
+                Some(entry) => drop(entry.insert("state".to_owned(), json!(VmState::Unreadable))),
+                None => tracing::warn!(vm_uuid = %uuid, "an instance is left out of the status: its machine file cannot be used"),
+            }
+        }
+        self.numbers.set_unreadable(known.unreadable.len());
+        let uncapped = all.values().filter(|entry| entry.get("cpu_cap").is_none_or(Value::is_null)).count();
         if uncapped > 0 && uncapped != known.uncapped {
             tracing::warn!(uncapped, "instances without cpu_cap: CNAPI places no further instance with a cpu_cap on this node");
         }
         known.uncapped = uncapped;
-        known.entries = now.clone();
-        now.into_values().collect()
+        all.into_values().collect()
     }
 }
 
@@ -116,20 +175,63 @@ fn boot_time() -> Option<Timestamp> {
 mod tests {
     use triton_files::Layout;
 
+    use triton_types::MachineFile;
+
     use super::*;
 
+    fn machine(layout: &Layout) -> MachineFile {
+        let mut config = triton_types::VmConfig::bare(InstanceUuid::random());
+        config.zpool = Some("zones".to_owned());
+        (config.owner_uuid, config.cpu_cap, config.max_physical_memory) = (Some(uuid::Uuid::new_v4().to_string()), Some(100), Some(256));
+        let ids = triton_types::IdRange { base: 1_000_000, size: 65_536 };
+        let (kind, ownership) = (triton_types::StorageKind::Dir, Some(triton_types::Ownership::Idmapped));
+        let storage = Some(triton_types::StorageRecord { kind, ids, ownership });
+        std::fs::create_dir_all(layout.at("/zones").join(config.uuid.to_string()).join("root")).unwrap();
+        let file = MachineFile { format: 1, lifecycle: triton_types::Lifecycle::Installed, storage, config };
+        triton_instance::Machines::new(layout).write(&file).unwrap();
+        file
+    }
+
+    /// cn-agent case 49; ruling 1
     #[test]
-    fn an_instance_whose_file_breaks_keeps_its_last_entry_and_is_gone_when_it_is_gone() {
-        let node = Arc::new(Node::new(&Layout::new("/nonexistent"), triton_image::Platform::default()));
-        let inventory = Inventory::new(node, Numbers::default());
-        let entry = json!({"uuid": "a", "state": "running", "owner_uuid": "o", "cpu_cap": 1}).as_object().unwrap().clone();
-        assert_eq!(inventory.complete(vec![entry], &[]).len(), 1);
-        for _ in 0..2 {
-            let after = inventory.complete(Vec::new(), &["a".into(), "never-seen".into()]);
-            assert_eq!(Value::from(after[0].clone()).to_string(), r#"{"uuid":"a","state":"unreadable","owner_uuid":"o","cpu_cap":1}"#);
-            assert_eq!(after.len(), 1);
+    fn only_what_changed_is_read_again_and_one_whose_file_breaks_keeps_its_last_entry_until_it_is_gone() {
+        let root = tempfile::tempdir().unwrap();
+        let layout = Layout::new(root.path());
+        layout.prepare().unwrap();
+        triton_storage::Storage::choose(&layout, triton_types::StorageKind::Dir, "zones").unwrap();
+        let node = Arc::new(Node::new(&layout, triton_image::Platform::default()));
+        let stale = Arc::new(Stale::default());
+        let inventory = Inventory::watched(node, stale.clone(), Numbers::default());
+        let (mut one, two) = (machine(&layout), machine(&layout));
+        let uuid = one.config.uuid;
+        let vm = |uuid: InstanceUuid| inventory.sample().unwrap()["vms"][uuid.to_string()].clone();
+        assert_eq!((&vm(uuid)["cpu_cap"], &vm(two.config.uuid)["state"]), (&json!(100), &json!("stopped")));
+        let machines = triton_instance::Machines::new(&layout);
+        one.config.cpu_cap = Some(200);
+        machines.write(&one).unwrap();
+        assert_eq!(vm(uuid)["cpu_cap"], 100, "nobody has said that it changed");
+        stale.add([uuid]);
+        assert_eq!(vm(uuid)["cpu_cap"], 200);
+        std::fs::write(layout.machine(uuid), "{").unwrap();
+        for broken in 0..2 {
+            if broken == 0 {
+                stale.add([uuid])
+            } else {
+                stale.all()
+            }
+            assert_eq!((&vm(uuid)["state"], &vm(uuid)["cpu_cap"]), (&json!("unreadable"), &json!(200)));
         }
-        assert!(inventory.complete(Vec::new(), &[]).is_empty());
+        one.config.do_not_inventory = true;
+        machines.write(&one).unwrap();
+        stale.add([uuid]);
+        assert_eq!(vm(uuid), Value::Null);
+        std::fs::remove_file(layout.machine(two.config.uuid)).unwrap();
+        stale.add([two.config.uuid]);
+        assert_eq!(inventory.sample().unwrap()["vms"], json!({}));
+        // Without the store nothing is gone, also when nothing has changed; afterwards all is read.
+        std::fs::remove_file(layout.marker()).unwrap();
+        assert!(inventory.sample().is_err());
+        assert_eq!(stale.take(Instant::now()), Again::All);
     }
 
     #[test]

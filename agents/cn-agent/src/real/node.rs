@@ -10,7 +10,7 @@ use triton_image::{CancelToken, ImportOptions, Platform, Quiet};
 use triton_instance::{InstanceError, Instances, to_json};
 use triton_types::{ImageUuid, InstanceUuid, JsonMap};
 
-use crate::{ImageRequest, Images, MachineError, Machines, StopOptions};
+use crate::{GuestPlace, ImageRequest, Images, MachineError, Machines, StopOptions};
 
 /// The node below a layout. It may not be set up yet when the agent starts (setting it up is a task of this agent's), so storage is
 /// opened at first use, and again until that succeeds.
@@ -162,6 +162,43 @@ impl Machines for Node {
 
     fn delete(&self, uuid: InstanceUuid) -> Result<(), MachineError> {
         self.instances()?.delete(uuid).map_err(|error| instance_error(&error))
+    }
+
+    fn used(&self, uuid: InstanceUuid) -> Result<u64, MachineError> {
+        self.load(uuid, true)?;
+        let usages = self.instances()?.storage().usages().map_err(|error| MachineError::new(chain(&error).to_string(), None))?;
+        Ok(usages.get(&uuid).map_or(0, |usage| usage.used_bytes))
+    }
+
+    fn send(&self, uuid: InstanceUuid, out: &mut dyn std::io::Write) -> Result<(), MachineError> {
+        self.instances()?.send(uuid, out).map(drop).map_err(|error| instance_error(&error))
+    }
+
+    fn receive(&self, uuid: InstanceUuid, from: &mut dyn std::io::Read) -> Result<(), MachineError> {
+        let instances = self.instances()?;
+        let adjust = |config: &mut triton_types::VmConfig| {
+            if config.uuid != uuid {
+                return Err(InstanceError::Stream(format!("it is of instance {}, not of {uuid}", config.uuid)));
+            }
+            if instances.exists(uuid) {
+                let vm = instances.load(uuid)?;
+                // A copy of an earlier attempt, or the place that was kept for it. Everything else stays.
+                if vm.state != triton_types::VmState::Stopped || to_json(&vm).get("do_not_inventory") != Some(&Value::Bool(true)) {
+                    return Err(InstanceError::Exists { uuid });
+                }
+                instances.delete(uuid)?;
+            }
+            config.do_not_inventory = true;
+            config.autoboot = false;
+            Ok(())
+        };
+        instances.receive_with(from, adjust).map(drop).map_err(|error| instance_error(&error))
+    }
+
+    fn place(&self, uuid: InstanceUuid) -> Result<GuestPlace, MachineError> {
+        let place = self.instances()?.place(uuid).map_err(|error| instance_error(&error))?;
+        let shifted = place.ownership == triton_types::Ownership::Shifted;
+        Ok(GuestPlace { root: place.root, ids: place.ids, shifted, init: place.init, payload: place.payload })
     }
 
     fn info(&self, uuid: InstanceUuid, types: &[String]) -> Result<String, MachineError> {

@@ -19,7 +19,7 @@ const TWIN_UNIT: &str = "triton-cn-agent-update.service";
 const ANSWER: Duration = Duration::from_secs(180);
 
 /// What installations of agents on this node need.
-pub(super) fn host(layout: &Layout, address: SocketAddr, facts: &HostFacts, twin: bool) -> AgentHost {
+pub(super) fn host(layout: &Layout, address: SocketAddr, facts: &HostFacts, twin: bool, config: &AgentConfig) -> AgentHost {
     let url = AgentConfig::imgapi_url(layout, facts.datacenter_name.as_deref(), facts.dns_domain.as_deref());
     let imgapi = url.and_then(|url| url.parse::<BaseUrl>().map_err(|error| format!("IMGAPI's URL {url:?} cannot be used: {error}")));
     AgentHost {
@@ -29,7 +29,7 @@ pub(super) fn host(layout: &Layout, address: SocketAddr, facts: &HostFacts, twin
         agent: if twin { SocketAddr::new(address.ip(), PORT) } else { address },
         twin: if twin { address } else { SocketAddr::new(address.ip(), TWIN_PORT) },
         is_twin: twin,
-        patience: Patience::default(),
+        patience: Patience { answer: config.agent_answer_timeout(), ..Patience::default() },
     }
 }
 

@@ -14,7 +14,7 @@ use tracing::{info, warn};
 use triton_files::Layout;
 use triton_instance::Watcher;
 
-use super::Node;
+use super::{Node, stale::Stale};
 
 /// Pause after the watcher failed: the store of instances is not there.
 const AFTER_FAILURE: Duration = Duration::from_secs(5);
@@ -25,22 +25,25 @@ const RECOVER_EVERY: Duration = Duration::from_secs(60);
 ///
 /// # Errors
 /// When a thread cannot be started.
-pub(super) fn spawn(layout: &Layout, node: Arc<Node>, dirty: Arc<AtomicBool>) -> io::Result<()> {
+pub(super) fn spawn(layout: &Layout, node: Arc<Node>, dirty: Arc<AtomicBool>, stale: Arc<Stale>) -> io::Result<()> {
     let layout = layout.clone();
-    thread::Builder::new().name("watcher".to_owned()).stack_size(256 << 10).spawn(move || watch(&layout, &dirty))?;
+    thread::Builder::new().name("watcher".to_owned()).stack_size(256 << 10).spawn(move || watch(&layout, &dirty, &stale))?;
     thread::Builder::new().name("recovery".to_owned()).spawn(move || recover(&node))?;
     Ok(())
 }
 
-fn watch(layout: &Layout, dirty: &AtomicBool) {
+fn watch(layout: &Layout, dirty: &AtomicBool, stale: &Stale) {
     let mut failing = false;
     loop {
         let result = Watcher::new(layout).and_then(|mut watcher| {
             failing = false;
             // What changed before the watcher was there is in the next sample.
+            stale.all();
             dirty.store(true, Ordering::Release);
             loop {
-                if !watcher.wait(Duration::from_secs(3600))?.is_empty() {
+                let changes = watcher.wait(Duration::from_secs(3600))?;
+                if !changes.is_empty() {
+                    stale.add(changes.iter().map(|change| change.uuid));
                     dirty.store(true, Ordering::Release);
                 }
             }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use triton_types::{JsonMap, Timestamp};
 
 /// Exactly these keys of an instance are sent, each only when it is set.
-const VM_KEYS: [&str; 9] =
+pub(crate) const VM_KEYS: [&str; 9] =
     ["brand", "cpu_cap", "last_modified", "max_physical_memory", "owner_uuid", "quota", "state", "uuid", "zone_state"];
 
 /// Space of a pool's top dataset, in bytes.

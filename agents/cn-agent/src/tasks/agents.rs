@@ -11,6 +11,7 @@ use http::Method;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use triton_agent::chain;
+use triton_files::Lock;
 use triton_headnode::{BaseUrl, Call, HttpClient, HttpFailure, HttpOptions};
 use triton_types::ImageUuid;
 
@@ -93,6 +94,8 @@ pub(super) async fn agent_install(model: Model, context: TaskContext) -> Result<
     if file.name == NAME && !host.is_twin {
         return delegate(&host, &context, image, &file).await;
     }
+    // Held until the new agent is proven, or the old one is back.
+    let claim = if file.name == NAME { Some(host.packages.claim().await.map_err(|error| failed(chain(&error)))?) } else { None };
     let install = async {
         let installed = host.packages.install(&file.path, &file.name, &image.to_string(), &context.cancelled).await;
         installed.map_err(|error| failed(chain(&error)))
@@ -104,10 +107,11 @@ pub(super) async fn agent_install(model: Model, context: TaskContext) -> Result<
             return Err(failed(error));
         }
         // The reply comes first: who asked waits for it at the agent that is restarted.
-        tokio::spawn(take_over(host, installed));
+        tokio::spawn(take_over(host, installed, claim));
     } else {
-        host.packages.keep(&installed).await;
+        let kept = host.packages.keep(&installed).await;
         model.refresh_agents.notify_one();
+        kept.map_err(|error| failed(chain(&error)))?;
     }
     Ok(json!({}))
 }
@@ -162,14 +166,18 @@ async fn undo(host: &AgentHost, installed: &Installed) {
 
 /// Restarts the agent with what is installed, and puts back what was installed before if that does not answer. At the end the agent
 /// stops this twin.
-async fn take_over(host: AgentHost, installed: Installed) {
+async fn take_over(host: AgentHost, installed: Installed, claim: Option<Lock>) {
     tokio::time::sleep(host.patience.after_reply).await;
     let restarted = async {
         host.services.restart_agent().await?;
         answers(host.agent, host.patience.answer).await
     };
     match restarted.await {
-        Ok(()) => host.packages.keep(&installed).await,
+        Ok(()) => {
+            if let Err(error) = host.packages.keep(&installed).await {
+                tracing::error!(error = %chain(&error), version = installed.version, "the new cn-agent answers, but is not safe from being undone");
+            }
+        }
         Err(error) => {
             tracing::error!(error, version = installed.version, "the new cn-agent does not answer: the one before it is put back");
             undo(&host, &installed).await;
@@ -182,6 +190,7 @@ async fn take_over(host: AgentHost, installed: Installed) {
             }
         }
     }
+    drop(claim);
     let stop = json!({"task": "shutdown_cn_agent_update", "params": {}});
     // It accepts tasks only after it has registered with CNAPI, which may take long: then the twin is left, and ended by the next one.
     let mut last = String::new();

@@ -293,7 +293,7 @@ async fn unknown_parameters_are_accepted_by_every_task() {
     let uuid = bed.node.add(true, false);
     for name in TaskName::ALL {
         let params = json!({"uuid": uuid, "server_uuid": bed.server, "jobid": "j", "x-request-id": {"deep": [1]}, "script": "true",
-            "timeout": 1, "image_uuid": uuid, "task": "other"});
+            "timeout": 1, "image_uuid": uuid, "task": "other", "path": "/etc", "command": {"Cmd": ["true"]}, "payload": {"x": 1}, "agents": []});
         let reply = bed.task(name.as_str(), params).await;
         let text = reply.body.to_lowercase();
         assert!(!text.contains("unknown") && !text.contains("did not terminate"), "{name}: {reply:?}");
@@ -305,8 +305,12 @@ async fn unknown_parameters_are_accepted_by_every_task() {
 async fn known_tasks_without_code_say_so_in_a_500() {
     let bed = Bed::start().await;
     for (task, expected) in [
-        ("machine_migrate", "machine_migrate is not available on Linux compute nodes in this version"),
-        ("docker_exec", "docker_exec is not available on Linux compute nodes in this version"),
+        ("test_subtask", "test_subtask is not available on Linux compute nodes in this version"),
+        ("machine_screenshot", "vmadm.sysrq error: screenshots need an instance of brand kvm"),
+        (
+            "docker_build",
+            "docker_build is not available on Linux compute nodes: build the image elsewhere and import it (imgadm import-oci)",
+        ),
         ("recovery_config", "Recovery Configuration error: encrypted pools are not available on Linux compute nodes"),
     ] {
         assert_eq!(bed.task(task, json!({})).await.seen(), (500, json!({"error": expected}).to_string().as_str()));

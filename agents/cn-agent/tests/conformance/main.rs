@@ -4,13 +4,17 @@
 // The whole crate is a test; clippy.toml's permission covers only functions that are marked as one.
 #![allow(clippy::unwrap_used)]
 
+mod agents;
 mod changes;
 mod commands;
 mod http;
 mod images;
 mod lifecycle;
+mod load;
 mod machines;
+mod migrate;
 mod process;
 mod reporting;
 mod server;
 mod support;
+mod update;

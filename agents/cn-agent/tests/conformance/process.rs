@@ -12,7 +12,7 @@ use nix::{
 };
 use serde_json::{Value, json};
 
-use crate::support::{PATIENCE, Recorder, Reply, eventually, send};
+use crate::support::{PATIENCE, Recorder, Reply, eventually, remove_control_groups, send};
 
 /// A running program; killed when the test ends, however it ends.
 struct Program {
@@ -24,6 +24,7 @@ impl Drop for Program {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        remove_control_groups(self.root.path());
     }
 }
 

@@ -32,6 +32,8 @@ pub struct Builder {
     /// Takes a status sample.
     pub status: Arc<dyn Fn() -> Result<Value, String> + Send + Sync>,
     pub root: Option<tempfile::TempDir>,
+    /// Changes what tasks work on.
+    pub model: Box<dyn FnOnce(&mut Model) + Send>,
 }
 
 impl Default for Builder {
@@ -43,6 +45,7 @@ impl Default for Builder {
             tasks: |_| {},
             status: Arc::new(|| Ok(json!({"vms": {}}))),
             root: None,
+            model: Box::new(|_| {}),
         }
     }
 }
@@ -92,6 +95,7 @@ impl Builder {
         let url = format!("http://{}", firewaller.address).parse().unwrap();
         let mut model = Model::new(layout.clone(), node.clone(), node.clone(), Arc::new(sysinfo), url);
         model.guard_poll = Duration::from_millis(10);
+        (self.model)(&mut model);
         let mut tasks = registry(&model);
         (self.tasks)(&mut tasks);
         let dirty = Arc::new(AtomicBool::new(false));

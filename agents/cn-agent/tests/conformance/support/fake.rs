@@ -5,7 +5,7 @@ use std::{
     sync::{Condvar, Mutex},
 };
 
-use cn_agent::{ImageRequest, Images, MachineError, Machines, StopOptions};
+use cn_agent::{GuestPlace, ImageRequest, Images, MachineError, Machines, StopOptions};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use triton_types::{ImageUuid, InstanceUuid, JsonMap};
@@ -196,6 +196,29 @@ impl Machines for FakeNode {
         self.with(uuid, |_| Ok(()))?;
         self.vms.lock().unwrap().remove(&uuid);
         Ok(())
+    }
+
+    fn used(&self, uuid: InstanceUuid) -> Result<u64, MachineError> {
+        self.with(uuid, |_| Ok(1 << 20))
+    }
+
+    fn send(&self, uuid: InstanceUuid, out: &mut dyn std::io::Write) -> Result<(), MachineError> {
+        self.record(format!("send {uuid}"));
+        out.write_all(uuid.to_string().as_bytes()).map_err(|error| MachineError::new(error.to_string(), None))
+    }
+
+    fn receive(&self, uuid: InstanceUuid, from: &mut dyn std::io::Read) -> Result<(), MachineError> {
+        let mut text = String::new();
+        from.read_to_string(&mut text).map_err(|error| MachineError::new(error.to_string(), None))?;
+        if text != uuid.to_string() {
+            return Err(MachineError::new("the stream is damaged", None));
+        }
+        self.vms.lock().unwrap().insert(uuid, Vm { hidden: true, ..Vm::default() });
+        Ok(())
+    }
+
+    fn place(&self, uuid: InstanceUuid) -> Result<GuestPlace, MachineError> {
+        self.with(uuid, |_| Err(MachineError::new("a fake has no inside", None)))
     }
 
     fn info(&self, uuid: InstanceUuid, types: &[String]) -> Result<String, MachineError> {

@@ -1,11 +1,13 @@
 //! A world of its own for each test: directory, agent, CNAPI, firewaller, instances and images.
 
 mod agent;
+mod agent_image;
 mod cnapi;
 mod fake;
 mod raw;
 
 pub use agent::{Bed, Builder};
+pub use agent_image::AgentImage;
 pub use cnapi::{Answer, Recorder};
 pub use fake::FakeNode;
 pub use raw::{Reply, send};
@@ -28,5 +30,18 @@ pub async fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T
     match tokio::time::timeout(PATIENCE, search).await {
         Ok(found) => found,
         Err(_) => panic!("never happened: {what}"),
+    }
+}
+
+/// Removes the control groups that the program made for scripts on the node below `root`.
+pub fn remove_control_groups(root: &std::path::Path) {
+    let layout = triton_files::Layout::new(root);
+    let Ok(cgroups) = triton_cgroup::Cgroups::probe() else { return };
+    // Only of a node that has an identity: one is not made for this.
+    if layout.identity().exists()
+        && let Ok(identity) = triton_files::Identity::load_or_create(&layout)
+    {
+        let _ = cgroups.kill(&identity.prefix);
+        let _ = cgroups.remove(&identity.prefix);
     }
 }

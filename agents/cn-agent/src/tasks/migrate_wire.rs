@@ -1,0 +1,235 @@
+//! The two ends of a migration (cn-agent.md section 3.12): lines of JSON, and the instance itself.
+//!
+//! A request is `{"command":"sync"|"ping"|"stop","eventId":n}`, its answer `{"type":"response","command":...,"eventId":n}` or
+//! `{"type":"error",...,"message":text}`. The source's `sync` names host and port of the target's end; there, what follows the answer to
+//! `sync` is the stream, up to the sender's end, and the last line is `{"type":"sync-success"}` or an error.
+
+use std::{
+    io::{self, Read, Write},
+    net::Shutdown,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    net::TcpStream,
+};
+use tokio_util::sync::CancellationToken;
+use triton_types::InstanceUuid;
+
+use super::{Model, migrate::check_stopped};
+
+/// How long an end waits for the next line or byte.
+const IDLE: Duration = Duration::from_secs(300);
+/// How long a target is called.
+const CALL: Duration = Duration::from_secs(10);
+/// Longest line.
+const LONGEST: u64 = 64 << 10;
+/// How often progress is told.
+const TELL: Duration = Duration::from_secs(1);
+
+/// Runs an end until it ends or is ended; its error is for the log.
+pub(super) async fn until(token: CancellationToken, end: impl Future<Output = io::Result<()>>) {
+    tokio::select! {
+        () = token.cancelled() => tracing::info!("a migration was ended"),
+        result = end => {
+            if let Err(error) = result {
+                tracing::warn!(%error, "a migration broke off");
+            }
+            token.cancel();
+        }
+    }
+}
+
+type Stream = BufReader<TcpStream>;
+
+/// The next line; `None` at the end.
+async fn line(stream: &mut Stream) -> io::Result<Option<Value>> {
+    let mut text = Vec::new();
+    let mut bounded = stream.take(LONGEST);
+    let read = bounded.read_until(b'\n', &mut text);
+    let count = tokio::time::timeout(IDLE, read).await.map_err(|_| io::Error::other("nothing was said for too long"))??;
+    if count == 0 {
+        return Ok(None);
+    }
+    serde_json::from_slice(&text).map(Some).map_err(|error| io::Error::other(format!("what was said is no line of JSON: {error}")))
+}
+
+async fn say(stream: &mut Stream, event: &Value) -> io::Result<()> {
+    stream.write_all(format!("{event}\n").as_bytes()).await
+}
+
+fn answer(request: &Value, result: &Result<(), String>) -> Value {
+    let (command, id) = (&request["command"], &request["eventId"]);
+    match result {
+        Ok(()) => json!({"type": "response", "command": command, "eventId": id}),
+        Err(message) => json!({"type": "error", "command": command, "eventId": id, "message": message}),
+    }
+}
+
+/// The source's end: does as VMAPI says.
+pub(super) async fn source(model: Model, uuid: InstanceUuid, stream: TcpStream) -> io::Result<()> {
+    let mut stream = BufReader::new(stream);
+    while let Some(request) = line(&mut stream).await? {
+        let result = match request["command"].as_str() {
+            Some("ping") => Ok(()),
+            Some("stop") => return say(&mut stream, &answer(&request, &Ok(()))).await,
+            Some("sync") => send(&model, uuid, &request, &mut stream).await,
+            other => Err(format!("unexpected command: {}", other.unwrap_or_default())),
+        };
+        say(&mut stream, &answer(&request, &result)).await?;
+    }
+    Ok(())
+}
+
+/// Counts what goes through.
+struct Counted<W> {
+    inner: W,
+    count: Arc<AtomicU64>,
+}
+
+impl<W: Write> Write for Counted<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.inner.write(bytes)?;
+        self.count.fetch_add(count as u64, Ordering::Relaxed);
+        Ok(count)
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}
+
+/// Sends the instance to the target that the request names, and tells how far it is.
+async fn send(model: &Model, uuid: InstanceUuid, request: &Value, told: &mut Stream) -> Result<(), String> {
+    let host = request["host"].as_str().ok_or("host is missing")?.to_owned();
+    let port = request["port"].as_u64().and_then(|port| u16::try_from(port).ok()).ok_or("port is no port")?;
+    let (own, count) = (model.clone(), Arc::new(AtomicU64::new(0)));
+    let total = tokio::task::spawn_blocking(move || {
+        let vm = own.machines.load(uuid, true).map_err(|error| error.message)?;
+        check_stopped(&vm)?;
+        own.machines.used(uuid).map_err(|error| error.message)
+    });
+    let total = total.await.map_err(|error| error.to_string())??;
+    let words = |error: io::Error| format!("the target {host}:{port}: {error}");
+    let call = tokio::time::timeout(CALL, TcpStream::connect((host.as_str(), port))).await;
+    let mut target = BufReader::new(call.map_err(|_| format!("the target {host}:{port} does not answer"))?.map_err(words)?);
+    say(&mut target, &json!({"type": "request", "command": "sync", "eventId": 1, "format": "triton-linux-instance"}))
+        .await
+        .map_err(words)?;
+    expect(&mut target, "response").await.map_err(|error| format!("the target {host}:{port}: {error}"))?;
+    let stream = blocking(target.into_inner()).map_err(words)?;
+    let (own, counter, ours) = (model.clone(), count.clone(), stream.try_clone().map_err(words)?);
+    // A mutating call: it counts among the changes, and holds the instance's lock as long as it goes on.
+    let permit = model.changes.clone().acquire_owned().await.map_err(|error| error.to_string())?;
+    let mut sending = tokio::task::spawn_blocking(move || {
+        let _permit = permit;
+        let mut out = Counted { inner: ours, count: counter };
+        let sent = own.machines.send(uuid, &mut out).map_err(|error| error.message);
+        // Also of what broke off the target is to see an end: it has a checksum to tell one from the other.
+        let _ = out.inner.shutdown(Shutdown::Write);
+        sent
+    });
+    let ends = Ends(stream.try_clone().map_err(words)?);
+    let mut clock = tokio::time::interval(TELL);
+    let mut last = 0;
+    let result = loop {
+        tokio::select! {
+            sent = &mut sending => break sent.map_err(|error| error.to_string())?,
+            _ = clock.tick() => {
+                let now = count.load(Ordering::Relaxed);
+                let event = json!({"type": "progress", "phase": "sync", "state": "running", "message": "syncing data", "current_progress": now,
+                    "total_progress": total.max(now), "transfer_bytes_second": now - last});
+                last = now;
+                if say(told, &event).await.is_err() {
+                    // Nobody waits for it any more; the thread sees the end of the connection.
+                    return Err("the caller is gone".to_owned());
+                }
+            }
+        }
+    };
+    result?;
+    stream.set_nonblocking(true).map_err(words)?;
+    let mut target = BufReader::new(TcpStream::from_std(stream).map_err(words)?);
+    let result = expect(&mut target, "sync-success").await.map_err(|error| format!("the target {host}:{port}: {error}"));
+    drop(ends);
+    result
+}
+
+/// Waits for a line of this type.
+async fn expect(stream: &mut Stream, kind: &str) -> Result<(), String> {
+    let line = line(stream).await.map_err(|error| error.to_string())?.ok_or_else(|| format!("it ended without {kind:?}"))?;
+    match line["type"].as_str() {
+        Some(found) if found == kind => Ok(()),
+        _ => Err(line["message"].as_str().map_or_else(|| format!("it said {line} in place of {kind:?}"), str::to_owned)),
+    }
+}
+
+/// The stream for calls that block, with deadlines.
+fn blocking(stream: TcpStream) -> io::Result<std::net::TcpStream> {
+    let stream = stream.into_std()?;
+    stream.set_nonblocking(false)?;
+    stream.set_read_timeout(Some(IDLE))?;
+    stream.set_write_timeout(Some(IDLE))?;
+    Ok(stream)
+}
+
+/// The target's end: takes the instance of a source.
+pub(super) async fn target(model: Model, uuid: InstanceUuid, stream: TcpStream) -> io::Result<()> {
+    let mut stream = BufReader::new(stream);
+    loop {
+        let Some(request) = line(&mut stream).await? else { return Ok(()) };
+        match request["command"].as_str() {
+            Some("ping") => say(&mut stream, &answer(&request, &Ok(()))).await?,
+            Some("stop") => return say(&mut stream, &answer(&request, &Ok(()))).await,
+            Some("sync") if request["format"] == "triton-linux-instance" => {
+                say(&mut stream, &answer(&request, &Ok(()))).await?;
+                if !stream.buffer().is_empty() {
+                    return Err(io::Error::other("the stream began before it was asked for"));
+                }
+                return take(&model, uuid, stream.into_inner()).await;
+            }
+            Some("sync") => {
+                let error = "this compute node takes the streams of Linux compute nodes only, not those of ZFS";
+                say(&mut stream, &answer(&request, &Err(error.to_owned()))).await?;
+            }
+            other => say(&mut stream, &answer(&request, &Err(format!("unexpected command: {}", other.unwrap_or_default())))).await?,
+        }
+    }
+}
+
+async fn take(model: &Model, uuid: InstanceUuid, stream: TcpStream) -> io::Result<()> {
+    let stream = blocking(stream)?;
+    let own = model.clone();
+    let permit = model.changes.clone().acquire_owned().await.map_err(io::Error::other)?;
+    let ended = Ends(stream.try_clone()?);
+    let taken = tokio::task::spawn_blocking(move || {
+        let _permit = permit;
+        let mut from: &std::net::TcpStream = &stream;
+        let result = own.machines.receive(uuid, &mut from as &mut dyn Read);
+        let event = match result {
+            Ok(()) => json!({"type": "sync-success"}),
+            Err(error) => json!({"type": "error", "command": "sync", "message": error.message}),
+        };
+        (&stream).write_all(format!("{event}\n").as_bytes())?;
+        // What the sender has sent beyond it is read, so that it hears the answer before its connection breaks.
+        let _ = io::copy(&mut from, &mut io::sink());
+        Ok::<(), io::Error>(())
+    });
+    let result = taken.await.map_err(io::Error::other)?;
+    drop(ended);
+    result
+}
+
+/// Ends the connection when dropped, so that a thread that reads from it ends when the migration is given up.
+struct Ends(std::net::TcpStream);
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        let _ = self.0.shutdown(Shutdown::Both);
+    }
+}
