@@ -87,22 +87,23 @@ impl Local {
     /// The NIC `nic` of an instance.
     pub fn of_instance(me: &Me, uuid: InstanceUuid, owner: Option<&Value>, runs: bool, nic: &JsonMap) -> Self {
         let mut body = JsonMap::new();
-        let mut set = |key: &str, value: Value| drop(body.insert(key.to_owned(), value));
-        set("cn_uuid", json!(me.server));
-        set("belongs_to_uuid", json!(uuid));
-        set("belongs_to_type", json!("zone"));
+        body.insert("cn_uuid".to_owned(), json!(me.server));
+        body.insert("belongs_to_uuid".to_owned(), json!(uuid));
+        body.insert("belongs_to_type".to_owned(), json!("zone"));
         if let Some(owner) = owner {
-            set("owner_uuid", owner.clone());
+            body.insert("owner_uuid".to_owned(), owner.clone());
         }
-        set("state", json!(nic_state(runs)));
+        body.insert("state".to_owned(), json!(nic_state(runs)));
         for key in OF_GUEST {
             if let Some(value) = nic.get(key) {
-                set(key, value.clone());
+                body.insert(key.to_owned(), value.clone());
             }
         }
+        // Untagged, where it was never said: without a VLAN NAPI does not find the network of an address.
+        body.entry("vlan_id").or_insert(json!(0));
         // NAPI takes addresses only: `dhcp` would be refused for ever.
         if let Some(ip) = nic.get("ip").filter(|ip| ip.as_str().is_some_and(|ip| ip.parse::<std::net::IpAddr>().is_ok())) {
-            set("ip", ip.clone());
+            body.insert("ip".to_owned(), ip.clone());
         }
         let ips = nic.get("ips").and_then(Value::as_array).into_iter().flatten().filter_map(|ip| ip.as_str().map(str::to_owned)).collect();
         Self { owner: Owner::Instance(uuid), body, ips }

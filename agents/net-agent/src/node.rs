@@ -6,7 +6,7 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
-use triton_agent::chain;
+use triton_agent::{Environment, ProcessEnvironment, chain};
 use triton_files::{Layout, read_json, write_json};
 use triton_instance::{Inventory, Loaded, RealInventory};
 use triton_netconf::Networking;
@@ -107,7 +107,10 @@ impl Node for RealNode {
     }
 
     fn machine(&self) -> Result<(JsonMap, BTreeMap<Mac, String>), String> {
-        let sysinfo = Sysinfo::collect(&self.layout, &SysinfoOptions::default()).map_err(|error| chain(&error).to_string())?;
+        // As cn-agent has it: a node of a test bed may be told its address.
+        let admin_ip = ProcessEnvironment.get("ADMIN_IP").and_then(|ip| ip.parse().ok());
+        let sysinfo = Sysinfo::collect(&self.layout, &SysinfoOptions { admin_ip, ..SysinfoOptions::default() })
+            .map_err(|error| chain(&error).to_string())?;
         let document: Option<JsonMap> =
             read_json(&self.layout.config().join("triton-networking.json")).map_err(|error| chain(&error).to_string())?;
         let (networking, _) = Networking::of_document(document.unwrap_or_default());

@@ -1,0 +1,232 @@
+//! The agents that tell VMAPI and NAPI of this node, with real guests, against the stand-in headnode.
+#![allow(clippy::unwrap_used)] // a panic is a failed test
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    process::{Child, Command},
+    time::{Duration, Instant},
+};
+
+use serde_json::{Value, json};
+use triton_e2e::{Headnode, Node, assert_no_trace, http, until};
+
+const NAPI: &str = "127.0.0.1:8084";
+const OWNER: &str = "5e1f7b20-3c6d-4a91-8f0e-2d94b7a6c013";
+const ADMIN: &str = "930896af-bf8c-48d4-885c-6573a94b1853";
+
+/// Both agents, killed and started as a test likes.
+struct Agents<'a> {
+    node: &'a Node,
+    running: BTreeMap<&'static str, Child>,
+}
+
+impl<'a> Agents<'a> {
+    /// Configures them and NAPI's networks, and starts them.
+    fn start(node: &'a Node) -> Self {
+        let etc = node.layout().at("/opt/smartdc/agents/etc");
+        let net = json!({"napi": {"url": format!("http://{NAPI}")}, "no_rabbit": true, "admin_uuid": ADMIN});
+        fs::write(etc.join("net-agent.config.json"), net.to_string()).unwrap();
+        let vm = json!({"vmapi_url": format!("http://{}", Headnode::VMAPI), "no_rabbit": true});
+        fs::write(etc.join("vm-agent.config.json"), vm.to_string()).unwrap();
+        for tag in ["external", "admin"] {
+            http(node, NAPI, "POST", "/nic_tags", Some(&json!({"name": tag})));
+        }
+        let network = json!({"name": "external", "nic_tag": "external", "vlan_id": 0, "subnet": "10.64.0.0/24", "provision_start_ip": "10.64.0.5",
+            "provision_end_ip": "10.64.0.200", "gateway": "10.64.0.1", "resolvers": ["192.0.2.53"]});
+        assert_eq!(http(node, NAPI, "POST", "/networks", Some(&network)).status, 200);
+        let mut this = Self { node, running: BTreeMap::new() };
+        for name in ["net-agent", "vm-agent"] {
+            this.run(name);
+            until("the agent is ready", || this.status(name)["ready"] == true);
+        }
+        this
+    }
+
+    fn run(&mut self, name: &'static str) {
+        self.running.insert(name, self.node.spawn(name, &[], &[("ADMIN_IP", "127.0.0.1")]));
+    }
+
+    /// SIGKILL.
+    fn kill(&mut self, name: &str) {
+        let mut child = self.running.remove(name).unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    fn status(&self, name: &str) -> Value {
+        let outcome = self.node.run(name, &["status", "-j"]);
+        serde_json::from_str(&outcome.stdout).unwrap_or_default()
+    }
+}
+
+impl Drop for Agents<'_> {
+    fn drop(&mut self) {
+        for child in self.running.values_mut() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+fn payload(node: &Node, host: u8) -> Value {
+    let mut payload = node.payload(host);
+    payload["owner_uuid"] = OWNER.into();
+    payload
+}
+
+fn nic(node: &Node, host: u8) -> Option<Value> {
+    let reply = http(node, NAPI, "GET", &format!("/nics/0208200000{host:02x}"), None);
+    (reply.status == 200).then(|| reply.json())
+}
+
+fn vm(node: &Node, uuid: &str) -> Value {
+    http(node, Headnode::VMAPI, "GET", &format!("/vms/{uuid}"), None).json()
+}
+
+fn nft(node: &Node, words: &str) -> String {
+    let pin = node.layout().namespaces().join("net");
+    let output = Command::new("nsenter").arg(format!("--net={}", pin.display())).arg("nft").args(words.split(' ')).output().unwrap();
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Waits until both services say `state`, and says how long that took.
+fn told(node: &Node, uuid: &str, host: u8, state: &str) -> Duration {
+    let begun = Instant::now();
+    until("NAPI and VMAPI know the state", || {
+        nic(node, host).is_some_and(|nic| nic["state"] == state && nic["belongs_to_uuid"] == uuid) && vm(node, uuid)["state"] == state
+    });
+    begun.elapsed()
+}
+
+/// Issue 5, "must be seen"; net-agent cases 1, 2, 6, 11, 18, 23; vm-agent cases 17, 18, 19, 37, 42
+#[test]
+fn each_state_of_a_guest_is_known_to_napi_and_vmapi_and_what_napi_changes_reaches_the_guest() {
+    let node = Node::with_image("net");
+    let before = node.traces();
+    {
+        let headnode = Headnode::start(&node);
+        let mut agents = Agents::start(&node);
+        let server = headnode.server();
+        let uuid = node.create(&payload(&node, 5));
+        told(&node, &uuid, 5, "running");
+        let there = nic(&node, 5).unwrap();
+        let expected = [("cn_uuid", json!(server)), ("owner_uuid", json!(OWNER)), ("ip", json!("10.64.0.5")), ("primary", json!(true))];
+        assert!(expected.iter().all(|(key, value)| there[key] == *value), "{there:#}");
+        until("the instance knows its network", || node.get(&uuid)["nics"][0]["network_uuid"] == there["network_uuid"]);
+        assert_eq!(node.get(&uuid)["nics"][0]["ips"], json!(["10.64.0.5/24", "fd64::5/64"]), "its further addresses stay");
+
+        // Stops, starts, reboots and the death of init.
+        node.vmadm(&["stop", &uuid, "-F"]).ok();
+        told(&node, &uuid, 5, "stopped");
+        node.vmadm(&["start", &uuid]).ok();
+        told(&node, &uuid, 5, "running");
+        let boot = vm(&node, &uuid)["boot_timestamp"].clone();
+        node.vmadm(&["reboot", &uuid, "-F"]).ok();
+        until("VMAPI knows the new boot", || {
+            let (here, there) = (node.get(&uuid), vm(&node, &uuid));
+            there["boot_timestamp"] != boot && there["pid"] == here["pid"] && there["boot_timestamp"] == here["boot_timestamp"]
+        });
+        let pid = i32::try_from(node.get(&uuid)["pid"].as_i64().unwrap()).unwrap();
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL).unwrap();
+        told(&node, &uuid, 5, "stopped");
+        node.vmadm(&["start", &uuid]).ok();
+        told(&node, &uuid, 5, "running");
+
+        // NAPI lifts a protection: the rules of the running guest follow. Somebody empties the rules: they come back.
+        let link = node.vmadm(&["info", &uuid, "network"]).ok().json()["network"][0]["host_link"].as_str().unwrap().to_owned();
+        let path = "/nics/020820000005";
+        http(&node, NAPI, "PUT", path, Some(&json!({"allow_ip_spoofing": true})));
+        until("the rules follow", || nft(&node, "list set bridge triton_guard any_address").contains(&link));
+        assert_eq!(node.get(&uuid)["nics"][0]["allow_ip_spoofing"], true);
+        nft(&node, "flush ruleset");
+        until("the guard is back", || nft(&node, "list set bridge triton_guard any_address").contains(&link));
+        assert!(agents.status("net-agent")["guard_repairs"].as_u64().unwrap() >= 1);
+
+        // Nobody watches while things change on both sides.
+        agents.kill("net-agent");
+        agents.kill("vm-agent");
+        http(&node, NAPI, "PUT", path, Some(&json!({"allow_ip_spoofing": false})));
+        node.vmadm(&["stop", &uuid, "-F"]).ok();
+        let other = node.create(&payload(&node, 6));
+        agents.run("net-agent");
+        agents.run("vm-agent");
+        told(&node, &uuid, 5, "stopped");
+        told(&node, &other, 6, "running");
+        until("the protection is back", || node.get(&uuid)["nics"][0]["allow_ip_spoofing"] != true);
+
+        for (uuid, host) in [(&uuid, 5), (&other, 6)] {
+            node.vmadm(&["delete", uuid]).ok();
+            until("NAPI forgot the NIC", || nic(&node, host).is_none());
+            until("VMAPI knows the end", || vm(&node, uuid)["state"] == "destroyed");
+        }
+        let violations = http(&node, Headnode::CONTROL, "GET", "/violations", None).json();
+        assert!(violations.as_array().is_some_and(Vec::is_empty), "{violations:#}");
+    }
+    assert_no_trace(&node, &before);
+}
+
+/// Issue 5: agents killed at random under churn; longer with `TRITON_CHURN_SECONDS`.
+#[test]
+fn agents_that_are_killed_at_random_leave_napi_and_vmapi_with_the_truth() {
+    let seconds = std::env::var("TRITON_CHURN_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(20);
+    let node = Node::with_image("churn");
+    let before = node.traces();
+    {
+        let _headnode = Headnode::start(&node);
+        let mut agents = Agents::start(&node);
+        let end = Instant::now() + Duration::from_secs(seconds);
+        let mut here: BTreeMap<u8, String> = BTreeMap::new();
+        let mut gone: Vec<(u8, String)> = Vec::new();
+        let (mut next, mut kills) = (5, 0);
+        while Instant::now() < end {
+            // No address comes twice: NAPI gives none twice either.
+            if here.len() < 4 && next < 200 {
+                here.insert(next, node.create(&payload(&node, next)));
+                next += 1;
+            }
+            let chosen = here.iter().nth(rand::random_range(0..here.len())).map(|(host, uuid)| (*host, uuid.clone()));
+            let Some((host, uuid)) = chosen else { break };
+            match rand::random_range(0..4) {
+                0 => {
+                    node.vmadm(&["delete", &uuid]).ok();
+                    here.remove(&host);
+                    gone.push((host, uuid));
+                }
+                1 => drop(node.vmadm(&["stop", &uuid, "-F"])),
+                2 => drop(node.vmadm(&["start", &uuid])),
+                _ => {
+                    let update = json!({"alias": format!("a{}", rand::random::<u16>())}).to_string();
+                    node.run_with("vmadm", &["update", &uuid], &update, &[]).ok();
+                }
+            }
+            if rand::random_range(0..3) == 0 {
+                let name = ["net-agent", "vm-agent"][rand::random_range(0..2)];
+                agents.kill(name);
+                agents.run(name);
+                kills += 1;
+            }
+        }
+        assert!(kills > 0);
+        for (host, uuid) in &here {
+            let local = node.get(uuid);
+            told(&node, uuid, *host, local["state"].as_str().unwrap());
+            until("VMAPI has the object", || {
+                let there = vm(&node, uuid);
+                ["alias", "last_modified", "boot_timestamp", "quota"].iter().all(|key| there[key] == local[key])
+            });
+        }
+        for (host, uuid) in &gone {
+            until("VMAPI knows the end", || vm(&node, uuid)["state"] == "destroyed");
+            // What went while no agent looked is swept minutes later; until then it is what it was.
+            assert!(nic(&node, *host).is_none_or(|nic| nic["belongs_to_uuid"] == json!(uuid)));
+        }
+        for uuid in here.values() {
+            node.vmadm(&["delete", uuid]).ok();
+        }
+        for host in here.keys() {
+            until("NAPI forgot the NIC", || nic(&node, *host).is_none());
+        }
+    }
+    assert_no_trace(&node, &before);
+}
