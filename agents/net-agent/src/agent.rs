@@ -206,7 +206,7 @@ impl Agent {
         }
         while let Some(key) = self.asking.take(now) {
             match self.core.turn(key.clone(), now) {
-                None => self.asking.finished(key, Outcome::Done, now),
+                None => self.asking.needless(&key),
                 Some(request) => {
                     let (napi, server) = (self.napi.clone(), self.me.server);
                     self.tasks.spawn(async move { Done::Asked(key, requests::make(&napi, server, request).await) });

@@ -145,6 +145,7 @@ impl Agent {
         let now = Instant::now();
         match done {
             Done::Loaded(uuid, Ok(loaded)) => match self.known.look(uuid, loaded, now) {
+                Step::Nothing(Outcome::Done) => self.queue.needless(&uuid),
                 Step::Nothing(outcome) => self.queue.finished(uuid, outcome, now),
                 Step::Report { body, gone } => {
                     let vmapi = self.vmapi.clone();

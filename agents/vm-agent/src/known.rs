@@ -142,4 +142,6 @@ impl Known {
 }
 
 #[cfg(test)]
+mod outage;
+#[cfg(test)]
 mod tests;

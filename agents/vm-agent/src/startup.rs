@@ -196,6 +196,17 @@ mod tests {
         assert_eq!(told, Value::Object(expected));
     }
 
+    /// vm-agent case 12, 14
+    #[test]
+    fn pauses_grow_from_half_a_second_and_never_exceed_half_a_minute() {
+        for _ in 0..50 {
+            let mut pauses = pauses();
+            let given: Vec<Duration> = (0..30).map(|_| pauses.next_delay()).collect();
+            assert!(given[..6].windows(2).all(|pair| pair[0] < pair[1]), "{given:?}");
+            assert!(given.iter().all(|pause| *pause <= Duration::from_secs(30)) && given[0] >= Duration::from_millis(475), "{given:?}");
+        }
+    }
+
     #[test]
     fn bulk_reports_are_cut_where_they_would_grow_too_large_and_hold_every_object_once() {
         let objects: Vec<_> =

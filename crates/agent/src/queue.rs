@@ -5,10 +5,13 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use crate::Backoff;
+
+/// How long changes of something that came too soon are gathered at least.
+const GATHER: Duration = Duration::from_millis(50);
 
 /// How one attempt ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,8 +41,9 @@ enum Place {
 enum Sleep {
     /// After a failure: a change ends the wait.
     Retry,
-    /// After an attempt that came too soon: changes are gathered until then.
-    Gather,
+    /// After an attempt that came too soon: changes are gathered until then. The first of them may be one that is not to be gathered, so it
+    /// is looked at by this time.
+    Gather { soonest: Instant },
 }
 
 #[derive(Debug)]
@@ -111,7 +115,14 @@ impl<K: Clone + Ord> Queue<K> {
             return;
         };
         match &mut entry.place {
-            Place::Ready | Place::Waiting { sleep: Sleep::Gather, .. } => {}
+            Place::Ready => {}
+            Place::Waiting { sleep: Sleep::Gather { soonest }, until } => {
+                if *soonest < *until {
+                    self.waiting.remove(&(*until, key.clone()));
+                    *until = *soonest;
+                    self.waiting.insert((*until, key));
+                }
+            }
             Place::Working { again } => *again = true,
             Place::Waiting { sleep: Sleep::Retry, until } => {
                 self.waiting.remove(&(*until, key.clone()));
@@ -164,7 +175,7 @@ impl<K: Clone + Ord> Queue<K> {
                 self.line.push_back(key);
             }
             Outcome::Later(until) => {
-                entry.place = Place::Waiting { until, sleep: Sleep::Gather };
+                entry.place = Place::Waiting { until, sleep: Sleep::Gather { soonest: until.min(now + GATHER) } };
                 self.waiting.insert((until, key));
             }
             Outcome::Unavailable => {
@@ -181,6 +192,19 @@ impl<K: Clone + Ord> Queue<K> {
                     self.waiting.insert((until, key));
                 }
             }
+        }
+    }
+
+    /// There was nothing to do for `key`: the service was not asked, so nothing is known of it that was not before.
+    pub fn needless(&mut self, key: &K) {
+        self.working = self.working.saturating_sub(1);
+        self.gate.probing = false;
+        match self.entries.get(key).map(|entry| &entry.place) {
+            Some(Place::Working { again: true }) => {
+                self.entries.insert(key.clone(), Entry { place: Place::Ready, pauses: self.pauses.clone(), timer: None });
+                self.line.push_back(key.clone());
+            }
+            _ => drop(self.entries.remove(key)),
         }
     }
 

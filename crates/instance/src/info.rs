@@ -1,12 +1,14 @@
 //! What the kernel knows of a running instance, for `vmadm info` and machine_info (ruling 60).
 
 use serde_json::{Value, json};
+use triton_guard::Guard;
 use triton_types::InstanceUuid;
 
 use crate::{InstanceError, Instances, network};
 
 impl Instances {
-    /// JSON by kind: `processes`, `memory`, `network`; `all` for all of them.
+    /// JSON by kind: `processes`, `memory`, `network`, `nics`; `all` for all of them. `nics` is what the guard dropped of each NIC, by
+    /// reason (ruling 34), and the addresses that it was given; null where the guard cannot be asked.
     ///
     /// # Errors
     /// [`InstanceError::NotFound`]; [`InstanceError::NoInit`] when it does not run.
@@ -40,7 +42,36 @@ impl Instances {
                 .collect();
             info["network"] = Value::Array(links);
         }
+        if wants("nics") {
+            info["nics"] = self.guarded_nics(uuid)?;
+        }
         Ok(info)
+    }
+
+    fn guarded_nics(&self, uuid: InstanceUuid) -> Result<Value, InstanceError> {
+        let plan = network::read_plan(&self.layout, uuid)?;
+        let asked = Guard::open(&self.layout).and_then(|mut guard| Ok((guard.drops()?, guard)));
+        let (drops, guard) = match asked {
+            Ok(asked) => asked,
+            Err(error) => {
+                tracing::warn!(vm_uuid = %uuid, error = %crate::error::chain_text(&error), "what the guard dropped is not known");
+                return Ok(Value::Null);
+            }
+        };
+        let nic = |link: &network::LinkPlan| {
+            let counters = drops.get(&link.host).map(|drops| {
+                let counters =
+                    drops.named().map(|(name, counter)| (name.to_owned(), json!({"packets": counter.packets, "bytes": counter.bytes})));
+                Value::Object(counters.into_iter().collect())
+            });
+            let learned: Vec<Value> = guard
+                .learned(&link.host)
+                .into_iter()
+                .map(|learned| json!({"address": learned.address, "seconds_left": learned.left.as_secs()}))
+                .collect();
+            json!({"interface": link.guest, "host_link": link.host, "mac": link.mac, "dropped": counters, "learned": learned})
+        };
+        Ok(plan.links.iter().map(nic).collect())
     }
 
     /// Resident memory of all processes of the guest, from their own accounts: the same on every cgroup layout.

@@ -251,6 +251,31 @@ mod tests {
         }
     }
 
+    /// vm-agent case 38
+    #[test]
+    fn thousands_of_changes_at_a_time_lose_no_last_one() {
+        let node = Node::new("storm");
+        let uuids: Vec<InstanceUuid> = (0..10).map(|_| InstanceUuid::random()).collect();
+        uuids.iter().for_each(|uuid| node.write(*uuid));
+        let mut watcher = Watcher::new(&node.0).unwrap();
+        std::thread::scope(|scope| {
+            for uuid in &uuids {
+                let runs = RunStates::new(&node.0);
+                scope.spawn(move || (0..240).for_each(|_| runs.bump(*uuid).unwrap()));
+            }
+        });
+        let last: BTreeMap<InstanceUuid, u64> =
+            uuids.iter().map(|uuid| (*uuid, RunStates::new(&node.0).read(*uuid).unwrap().generation)).collect();
+        assert!(last.values().all(|generation| *generation >= 240));
+        let mut told = BTreeSet::new();
+        while told.len() < 10 {
+            let changes = watcher.wait(PATIENCE).unwrap();
+            assert!(!changes.is_empty(), "some were not told");
+            told.extend(changes.into_iter().map(|change| change.uuid));
+        }
+        assert!(last.iter().all(|(uuid, generation)| watcher.seen[uuid].generation == *generation), "the last of each was seen");
+    }
+
     #[test]
     fn a_store_that_vanishes_is_an_error_and_nothing_is_deleted() {
         let node = Node::new("vanish");

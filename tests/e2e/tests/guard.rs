@@ -29,6 +29,9 @@ fn a_guests_root_cannot_send_as_another_whatever_it_configures() {
     node.guest(&attacker, "ip address add 10.64.0.66/24 dev eth0");
     assert!(!reaches(&node, &attacker, "10.64.0.6", "-I 10.64.0.66"), "an address that is not its own");
     assert!(reaches(&node, &attacker, "10.64.0.6", "-I 10.64.0.5"), "its own address works beside it");
+    let nics = node.vmadm(&["info", &attacker, "nics"]).ok().json()["nics"].clone();
+    assert!(nics[0]["dropped"]["ipspoofed"]["packets"].as_u64().is_some_and(|count| count >= 1), "{nics:#}");
+    assert!(nics[0]["dropped"]["dhcpspoofed"]["packets"] == 0 && nics[0]["interface"] == "eth0" && nics[0]["learned"] == json!([]));
     let mac = node.get(&attacker)["nics"][0]["mac"].as_str().unwrap().to_owned();
     node.guest(&attacker, "ip link set eth0 down; ip link set eth0 address 02:00:00:00:00:77; ip link set eth0 up");
     assert!(!reaches(&node, &attacker, "10.64.0.6", ""), "a MAC address that is not its own");

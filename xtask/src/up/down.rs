@@ -12,7 +12,7 @@ use triton_cgroup::Cgroups;
 use triton_files::{Identity, Layout};
 use triton_process::PidFd;
 
-use super::{AGENT, PATIENCE, args::DownArgs, copy_tree, guest, machine, namespaces, programs, state::State};
+use super::{AGENT, PATIENCE, REPORTERS, args::DownArgs, copy_tree, guest, machine, namespaces, programs, state::State};
 use crate::{run, say, say::Progress};
 
 /// Steps, for the counter.
@@ -46,8 +46,11 @@ pub fn take_down(layout: &Layout, progress: &mut Progress) -> Result<()> {
     let prefix = prefix(layout);
 
     progress.begin("agent");
-    if let Some(agent) = state.programs.iter().find(|program| program.name == AGENT) {
-        problems.keep(programs::stop(agent));
+    // cn-agent first: nobody asks for instances any more.
+    for name in [&[AGENT][..], &REPORTERS].concat() {
+        if let Some(agent) = state.programs.iter().find(|program| program.name == name) {
+            problems.keep(programs::stop(agent));
+        }
     }
     progress.done("stopped");
 

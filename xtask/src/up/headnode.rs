@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 use triton_files::Layout;
 use triton_types::ServerUuid;
 
@@ -34,10 +34,13 @@ pub struct Urls {
     pub vmapi: String,
     /// The record of requests, faults, violations.
     pub control: String,
+    /// NICs and networks; empty for a node of an older `up`.
+    #[serde(default)]
+    pub napi: String,
 }
 
 /// Which port of loopback each service gets, if it is free.
-const PORTS: [u16; 4] = [8080, 8081, 8082, 8083];
+const PORTS: [u16; 5] = [8080, 8081, 8082, 8083, 8084];
 
 /// Puts the image where IMGAPI serves it from.
 pub fn publish(layout: &Layout, image: &Built) -> Result<()> {
@@ -97,14 +100,43 @@ fn arguments(layout: &Layout) -> Vec<String> {
         "--netns".to_owned(),
         text(namespaces::outside(layout)),
     ];
-    for (service, port) in ["cnapi", "imgapi", "vmapi", "control"].into_iter().zip(PORTS) {
+    for (service, port) in ["cnapi", "imgapi", "vmapi", "control", "napi"].into_iter().zip(PORTS) {
         let free = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
         arguments.extend([format!("--{service}"), SocketAddr::from((Ipv4Addr::LOCALHOST, if free { port } else { 0 })).to_string()]);
     }
-    for (service, address) in ["cnapi", "imgapi", "vmapi"].into_iter().zip(site::SERVICES) {
+    for (service, address) in ["cnapi", "imgapi", "vmapi", "napi"].into_iter().zip(site::SERVICES) {
         arguments.extend([format!("--inside-{service}"), SocketAddr::from((address, 80)).to_string()]);
     }
     arguments
+}
+
+/// Makes the NIC tags and networks of this data centre known to NAPI, or finds them there.
+pub fn networks(urls: &Urls) -> Result<()> {
+    let napi = address(&urls.napi)?;
+    for wire in site::WIRES {
+        if http::request(napi, "GET", &format!("/nic_tags/{}", wire.tag), None)?.status == 404 {
+            http::call(napi, "POST", "/nic_tags", Some(&json!({"name": wire.tag})))?;
+        }
+    }
+    let [a, b, c, _] = site::GATEWAY.octets();
+    let external = json!({
+        "uuid": site::NETWORK, "name": "external", "nic_tag": site::EXTERNAL.tag, "vlan_id": 0, "gateway": site::GATEWAY,
+        "subnet": format!("{}/{}", Ipv4Addr::new(a, b, c, 0), site::PREFIX), "resolvers": site::RESOLVERS,
+        "provision_start_ip": site::instance_address(0), "provision_end_ip": Ipv4Addr::new(a, b, c, 254),
+    });
+    let [a, b, c, _] = site::SERVICES[0].octets();
+    let admin = json!({
+        "uuid": site::ADMIN_NETWORK, "name": "admin", "nic_tag": site::ADMIN.tag, "vlan_id": 0,
+        "subnet": format!("{}/{}", Ipv4Addr::new(a, b, c, 0), site::PREFIX),
+        "provision_start_ip": Ipv4Addr::new(a, b, c, 10), "provision_end_ip": Ipv4Addr::new(a, b, c, 254),
+    });
+    for network in [external, admin] {
+        let path = format!("/networks/{}", network["uuid"].as_str().unwrap_or_default());
+        if http::request(napi, "GET", &path, None)?.status == 404 {
+            http::call(napi, "POST", "/networks", Some(&network))?;
+        }
+    }
+    Ok(())
 }
 
 /// The address of a base URL.

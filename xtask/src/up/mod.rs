@@ -45,9 +45,11 @@ pub fn programs_folder(layout: &Layout) -> PathBuf {
 
 /// Name of the agent.
 const AGENT: &str = "cn-agent";
+/// Those that tell VMAPI and NAPI of the node.
+const REPORTERS: [&str; 2] = ["vm-agent", "net-agent"];
 
 /// Steps of `up`, for the counter.
-const STEPS: usize = 10;
+const STEPS: usize = 11;
 
 /// Brings everything up. On failure says which step, and removes what this run began, unless told to keep it.
 pub fn up(args: &UpArgs) -> Result<ExitCode> {
@@ -131,6 +133,7 @@ fn bring_up(args: &UpArgs, layout: &Layout, progress: &mut Progress, fresh: &mut
     progress.begin("stand-in headnode");
     let renewed = |name: &str| changed.iter().any(|one| one == name);
     let (urls, started) = headnode::start(layout, &mut state, renewed(headnode::NAME), progress)?;
+    headnode::networks(&urls)?;
     progress.done(format_args!("{} on {}", if started { "started" } else { "runs" }, urls.cnapi));
 
     progress.begin("cn-agent");
@@ -139,6 +142,14 @@ fn bring_up(args: &UpArgs, layout: &Layout, progress: &mut Progress, fresh: &mut
     let ended = || state.running(AGENT).is_none().then(|| programs::last_words(&programs::log(layout, AGENT)));
     headnode::wait_for_node(&urls, server, ended, progress)?;
     progress.done(if started { "started, registered and placeable" } else { "runs, registered and placeable" });
+
+    progress.begin("vm-agent and net-agent");
+    for name in REPORTERS {
+        let arguments = vec!["--root".to_owned(), layout.root().to_string_lossy().into_owned()];
+        programs::start(layout, &mut state, name, arguments, renewed(name))?;
+        programs::wait_for_ready(layout, &state, name, progress)?;
+    }
+    progress.done("compared with VMAPI and NAPI");
 
     progress.begin("instances");
     for number in state.instances.len()..usize::from(args.instances) {

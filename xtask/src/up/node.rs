@@ -40,7 +40,7 @@ pub fn prepare(layout: &Layout, args: &UpArgs) -> Result<ServerUuid> {
         None => (StorageKind::Dir, "zones"),
     };
     Storage::choose(layout, kind, pool).with_context(|| format!("could not keep instances in the pool {pool}"))?;
-    let [cnapi, imgapi, _] = site::SERVICES;
+    let [cnapi, imgapi, vmapi, napi] = site::SERVICES;
     let config = layout.config();
     let node_config = format!("datacenter_name='{}'\ndns_domain='{}'\n", site::DATACENTER, site::DOMAIN);
     triton_files::write_atomic(&config.join("node.config"), node_config.as_bytes(), 0o644)?;
@@ -49,6 +49,10 @@ pub fn prepare(layout: &Layout, args: &UpArgs) -> Result<ServerUuid> {
     fs::create_dir_all(&etc)?;
     let agent = json!({"cnapi": {"url": format!("http://{cnapi}")}, "no_rabbit": true, "tasklogdir": "/var/log/cn-agent/logs"});
     triton_files::write_json(&etc.join("cn-agent.config.json"), &agent, 0o644)?;
+    let agent = json!({"vmapi_url": format!("http://{vmapi}"), "no_rabbit": true});
+    triton_files::write_json(&etc.join("vm-agent.config.json"), &agent, 0o644)?;
+    let agent = json!({"napi": {"url": format!("http://{napi}")}, "no_rabbit": true, "admin_uuid": site::OWNER, "cn_uuid": server});
+    triton_files::write_json(&etc.join("net-agent.config.json"), &agent, 0o644)?;
     let sources = json!({"sources": [{"url": format!("http://{imgapi}"), "type": "imgapi"}]});
     triton_files::write_json(&layout.imgadm().join("imgadm.conf"), &sources, 0o644)?;
     Ok(server)

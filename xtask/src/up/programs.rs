@@ -14,7 +14,10 @@ use triton_files::Layout;
 use triton_process::PidFd;
 use triton_types::ProcessRef;
 
-use super::state::{Program, State};
+use super::{
+    state::{Program, State},
+    wait::{Look, until},
+};
 use crate::{
     guest_tools, run,
     say::Progress,
@@ -22,9 +25,11 @@ use crate::{
 };
 
 /// Packages and what they are built into.
-const BUILT: [(&str, &[&str]); 5] = [
+const BUILT: [(&str, &[&str]); 7] = [
     ("triton-cli", &["vmadm", "imgadm", "nictagadm", "sysinfo"]),
     ("cn-agent", &["cn-agent"]),
+    ("vm-agent", &["vm-agent"]),
+    ("net-agent", &["net-agent"]),
     ("metadata-agent", &["metadata-agent"]),
     ("instance-monitor", &["instance-monitor"]),
     ("headnode-standin", &["headnode"]),
@@ -122,6 +127,19 @@ pub fn start(layout: &Layout, state: &mut State, name: &str, arguments: Vec<Stri
     state.programs.push(Program { name: name.to_owned(), process, arguments });
     state.save(layout)?;
     Ok(true)
+}
+
+/// Waits until an agent says that it is ready.
+pub fn wait_for_ready(layout: &Layout, state: &State, name: &str, progress: &mut Progress) -> Result<()> {
+    until(Duration::from_secs(60), progress, |_| {
+        if state.running(name).is_none() {
+            bail!("it ended: {}", last_words(&log(layout, name)));
+        }
+        let output = Command::new(folder(layout).join(name)).arg("--root").arg(layout.root()).args(["status", "-j"]).output()?;
+        let status: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+        Ok(if status["ready"] == true { Look::There(()) } else { Look::Missing("it has not compared yet".to_owned()) })
+    })
+    .with_context(|| format!("{name} is not in service"))
 }
 
 /// Asks a program to end, waits, then ends it. That it has ended already is no error.

@@ -21,6 +21,9 @@ pub const PACKAGE: &str = "0a5ae8a4-9a4a-4d5c-9f2c-4b8f2ad4d2c1";
 /// The external network in NAPI's terms.
 pub const NETWORK: &str = "3bdc9cfb-9c1c-4a37-8c4b-7e1a3a9ed6b0";
 
+/// The admin network in NAPI's terms.
+pub const ADMIN_NETWORK: &str = "3bdc9cfb-9c1c-4a37-8c4b-7e1a3a9ed6b1";
+
 /// One wire between the node and the rest.
 #[derive(Clone, Copy, Debug)]
 pub struct Wire {
@@ -70,8 +73,9 @@ pub const WIRES: [Wire; 2] = [ADMIN, EXTERNAL];
 /// Resolvers that instances are given.
 pub const RESOLVERS: [&str; 2] = ["10.77.77.1", "8.8.8.8"];
 
-/// Addresses of the headnode's services on the admin network, in the order CNAPI, IMGAPI, VMAPI.
-pub const SERVICES: [Ipv4Addr; 3] = [Ipv4Addr::new(10, 88, 88, 2), Ipv4Addr::new(10, 88, 88, 3), Ipv4Addr::new(10, 88, 88, 4)];
+/// Addresses of the headnode's services on the admin network, in the order CNAPI, IMGAPI, VMAPI, NAPI.
+pub const SERVICES: [Ipv4Addr; 4] =
+    [Ipv4Addr::new(10, 88, 88, 2), Ipv4Addr::new(10, 88, 88, 3), Ipv4Addr::new(10, 88, 88, 4), Ipv4Addr::new(10, 88, 88, 5)];
 
 /// The address of the instance with this number.
 pub fn instance_address(number: usize) -> Ipv4Addr {

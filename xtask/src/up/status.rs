@@ -23,8 +23,10 @@ pub fn status(args: &StatusArgs) -> Result<ExitCode> {
         return Ok(ExitCode::from(ABSENT));
     };
     let states = guest::states(&layout).unwrap_or_default();
-    let programs: Vec<_> =
-        ["headnode", "cn-agent"].into_iter().map(|name| (name, state.running(name).map(|program| program.process.pid))).collect();
+    let programs: Vec<_> = ["headnode", "cn-agent", "vm-agent", "net-agent"]
+        .into_iter()
+        .map(|name| (name, state.running(name).map(|program| program.process.pid)))
+        .collect();
     let instances: Vec<_> =
         state.instances.iter().map(|instance| (instance, states.get(&instance.uuid).map_or("absent", String::as_str))).collect();
     let pinned = namespaces::mounts_below(&layout.namespaces())?.contains(&namespaces::node(&layout));
@@ -44,7 +46,10 @@ pub fn status(args: &StatusArgs) -> Result<ExitCode> {
             say::line(format_args!("{name:<12}{}", pid.map_or("down".to_owned(), |pid| format!("running, pid {pid}"))));
         }
         if let Some(urls) = &state.headnode {
-            say::line(format_args!("CNAPI       {}\nVMAPI       {}\nIMGAPI      {}", urls.cnapi, urls.vmapi, urls.imgapi));
+            say::line(format_args!(
+                "CNAPI       {}\nVMAPI       {}\nNAPI        {}\nIMGAPI      {}",
+                urls.cnapi, urls.vmapi, urls.napi, urls.imgapi
+            ));
         }
         for (instance, state) in instances {
             say::line(format_args!("{:<12}{state:<10}{:<16}{}", instance.alias, instance.address, instance.uuid));

@@ -334,3 +334,61 @@ fn an_address_that_two_instances_have_is_that_of_the_first_until_it_goes() {
     assert_eq!(lab.core.nics[&mac(0)].owner(), Some(&Owner::Instance(uuids[0])));
     assert_eq!(lab.core.change_of(second, lab.now), None);
 }
+
+/// Issue 5
+#[test]
+fn an_hour_without_napi_costs_one_attempt_at_a_time_and_then_one_request_for_each_nic_that_changed() {
+    let (mut lab, uuids) = Lab::with(500);
+    let pauses = triton_agent::Backoff::new(Duration::from_millis(5250), 1.5, Duration::from_secs(63), 0.05);
+    let mut queue: triton_agent::Queue<Key> = triton_agent::Queue::new(10, pauses);
+    lab.touched();
+    let begin = lab.now;
+    let (mut attempts, mut told) = (0, BTreeMap::<Mac, usize>::new());
+    let mut states = vec!["running"; uuids.len()];
+    let mut serve = |lab: &mut Lab, queue: &mut triton_agent::Queue<Key>, until: Instant, up: bool| {
+        loop {
+            for work in lab.core.take_touched(lab.now) {
+                if let Work::Napi(key @ Key::Nic(_)) = work {
+                    queue.touch(key);
+                }
+            }
+            let Some(wake) = queue.next_wake(lab.now).filter(|wake| *wake < until) else { break };
+            lab.now = wake.max(lab.now);
+            while let Some(key) = queue.take(lab.now) {
+                let Some(Request::Nic(mac, call)) = lab.core.turn(key.clone(), lab.now) else {
+                    queue.needless(&key);
+                    continue;
+                };
+                attempts += usize::from(!up);
+                let answer = match call {
+                    Call::Update(body) if up => {
+                        *told.entry(mac).or_default() += 1;
+                        let n = u16::from_be_bytes([mac.0[4], mac.0[5]]);
+                        let mut object = lab.remote(uuids[usize::from(n)], n, json!({}));
+                        object.extend(body);
+                        Answer::Is(Remote { object, version: Version::Unknown })
+                    }
+                    Call::Update(_) => Answer::Failed,
+                    other => panic!("{other:?}"),
+                };
+                lab.core.reply(Reply::Nic(mac, answer), lab.now);
+                queue.finished(key, if up { triton_agent::Outcome::Done } else { triton_agent::Outcome::Unavailable }, lab.now);
+            }
+            assert!(queue.len() <= uuids.len() && lab.core.nics.len() == uuids.len(), "what is kept does not grow");
+        }
+        lab.now = lab.now.max(until.min(begin + Duration::from_secs(7200)));
+    };
+    for change in 0..5000usize {
+        let n = change * 7919 % uuids.len();
+        states[n] = if states[n] == "running" { "stopped" } else { "running" };
+        let mut vm = vm(uuids[n], &[u16::try_from(n).unwrap()]);
+        vm.insert("state".to_owned(), json!(states[n]));
+        lab.see(uuids[n], vm);
+        serve(&mut lab, &mut queue, begin + Duration::from_millis(720 * (change as u64 + 1)), false);
+    }
+    serve(&mut lab, &mut queue, begin + Duration::from_secs(7200), true);
+    assert!((30..200).contains(&attempts), "{attempts} attempts in an hour");
+    let wrong: Vec<usize> = (0..uuids.len()).filter(|n| states[*n] != "running").collect();
+    assert!(told.values().all(|count| *count == 1) && told.len() == wrong.len(), "{} told, {} changed", told.len(), wrong.len());
+    assert_eq!(lab.core.standing(lab.now).in_step, uuids.len());
+}

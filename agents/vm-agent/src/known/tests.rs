@@ -115,3 +115,37 @@ fn after_a_gap_in_watching_only_what_differs_is_looked_at() {
     ]);
     assert_eq!(known.stale(&present), BTreeSet::from([created, changed, deleted]));
 }
+
+/// vm-agent case 36, 40, 41
+#[test]
+fn what_is_known_already_is_no_news_and_what_is_older_is_looked_at_and_not_reported() {
+    let (mut known, uuid, now) = (Known::default(), InstanceUuid::random(), Instant::now());
+    let object = |modified: &str| running(uuid, ("last_modified", json!(modified)));
+    let Loaded::Object(newest) = object("2026-01-02T00:00:00.000Z") else { unreachable!() };
+    known.agreed(uuid, body(&newest));
+    // The first look around finds what the comparison found.
+    assert!(known.stale(&BTreeMap::from([(uuid, object("2026-01-02T00:00:00.000Z"))])).is_empty());
+    // Two events of one change.
+    let changed = object("2026-01-03T00:00:00.000Z");
+    assert_ne!(known.look(uuid, changed.clone(), now), NOTHING);
+    known.told(uuid, false, now);
+    assert_eq!(known.look(uuid, changed.clone(), now), NOTHING);
+    // A list that was read before the change: the instance is read again, and has not changed.
+    assert_eq!(known.stale(&BTreeMap::from([(uuid, object("2026-01-02T00:00:00.000Z"))])), BTreeSet::from([uuid]));
+    assert_eq!(known.look(uuid, changed, now), NOTHING);
+}
+
+/// vm-agent case 42
+#[test]
+fn a_reboot_is_a_report_at_once() {
+    let (mut known, uuid, now) = (Known::default(), InstanceUuid::random(), Instant::now());
+    let boot = |pid: u32, at: &str| {
+        let Loaded::Object(mut vm) = running(uuid, ("boot_timestamp", json!(at))) else { unreachable!() };
+        vm.insert("pid".to_owned(), json!(pid));
+        Loaded::Object(vm)
+    };
+    known.look(uuid, boot(100, "2026-01-02T00:00:00.000Z"), now);
+    known.told(uuid, false, now);
+    let body = sent(known.look(uuid, boot(200, "2026-01-02T00:00:01.000Z"), now));
+    assert_eq!((&body["pid"], &body["boot_timestamp"]), (&json!(200), &json!("2026-01-02T00:00:01.000Z")));
+}

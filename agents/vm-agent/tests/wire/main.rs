@@ -258,6 +258,21 @@ async fn after_a_gap_in_watching_what_differs_is_reported_and_nothing_else() {
     assert_eq!(node.reports(same).len(), 1);
 }
 
+/// Ruling 5
+#[tokio::test]
+async fn a_state_that_changes_while_documents_are_gathered_is_told_at_once() {
+    let node = Node::started().await;
+    let uuid = InstanceUuid::random();
+    let created = node.change(uuid, json!({"tags": {"n": 0}}));
+    node.stored(&created).await;
+    let _ = node.change(uuid, json!({"tags": {"n": 1}}));
+    let begun = std::time::Instant::now();
+    eventually("the look at the documents", || (node.instances.calls.lock().unwrap().len() >= 3).then_some(())).await;
+    let running = node.change(uuid, json!({"tags": {"n": 1}, "state": "running", "zone_state": "running"}));
+    node.stored(&running).await;
+    assert!(begun.elapsed() < Duration::from_millis(800), "it waited for the documents: {:?}", begun.elapsed());
+}
+
 /// More than a page of instances: the first request is the contract's, the others continue it.
 #[tokio::test]
 async fn a_list_longer_than_a_page_is_read_to_its_end() {

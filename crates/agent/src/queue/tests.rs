@@ -158,12 +158,39 @@ fn documents_that_change_quickly_are_gathered() {
     queue.touch(uuid);
     queue.take(now);
     queue.finished(uuid, Outcome::Later(now + ms(900)), now);
+    assert_eq!(queue.next_wake(now), Some(now + ms(900)));
+    // A change may be one that is not to be gathered: it is looked at soon, and once for all that come meanwhile.
     for _ in 0..10 {
         queue.touch(uuid);
     }
-    assert_eq!(queue.take(now + ms(500)), None);
+    assert_eq!(queue.take(now + ms(49)), None);
     let (_, at) = next(&mut queue, now);
+    assert_eq!(at, now + ms(50));
+    queue.finished(uuid, Outcome::Later(now + ms(900)), at);
+    let (_, at) = next(&mut queue, at);
     assert_eq!(at, now + ms(900));
     queue.finished(uuid, Outcome::Done, at);
     assert!(queue.is_empty());
+}
+
+#[test]
+fn what_needs_nothing_says_nothing_of_the_service() {
+    let mut queue = Queue::new(4, pauses());
+    let (now, [first, second, third]) = (Instant::now(), uuids());
+    [first, second, third].iter().for_each(|uuid| queue.touch(*uuid));
+    assert_eq!(queue.take(now), Some(first));
+    queue.finished(first, Outcome::Unavailable, now);
+    let (probe, at) = next(&mut queue, now);
+    queue.finished(probe, Outcome::Unavailable, at);
+    // The next one turns out to need nothing: the gate stays as it is, and the one after it is let through as the probe.
+    let (needless, later) = next(&mut queue, at);
+    assert!(later - at >= ms(900), "the second pause");
+    queue.touch(needless);
+    queue.needless(&needless);
+    assert!(queue.is_gated());
+    let (probe, again) = next(&mut queue, later);
+    assert_eq!(again, later);
+    assert_ne!(probe, needless, "what changed meanwhile goes to the end of the line");
+    queue.finished(probe, Outcome::Unavailable, again);
+    assert!(next(&mut queue, again).1 - again >= ms(1900), "the third pause");
 }
