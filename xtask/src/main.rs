@@ -4,6 +4,7 @@ mod backports;
 mod bench;
 mod checks;
 mod completions;
+mod dist;
 mod exec;
 mod guest_tools;
 mod image;
@@ -84,6 +85,11 @@ enum Verb {
     /// Builds everything in release mode first. Judges nothing: it prints figures beside their bounds. Needs root and an idle machine.
     Bench(bench::BenchArgs),
 
+    /// Build the Debian package of the guest's metadata tools
+    ///
+    /// Guests on our nodes find the tools below /native; the package is for images that are to bring their own.
+    Dist(dist::DistArgs),
+
     /// Print the completion script for a shell
     Completions {
         /// The shell
@@ -115,6 +121,7 @@ fn main() -> ExitCode {
             Ok(if outcome.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
         Verb::Bench(args) => bench::bench(&args),
+        Verb::Dist(args) => dist::dist(&args),
         Verb::Completions { shell } => {
             completions::print(shell);
             Ok(ExitCode::SUCCESS)

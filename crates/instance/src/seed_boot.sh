@@ -3,8 +3,8 @@
 # the user's. Both are asked for anew at each boot.
 mdata=/native/usr/sbin/mdata-get
 dir=/var/lib/triton
+mkdir -p "$dir" /var/db /var/log
 umask 077
-mkdir -p "$dir" /var/db
 
 # A key that is there replaces the file, one that is not removes it, and a service that does not answer leaves it alone.
 fetch() {

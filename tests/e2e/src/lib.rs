@@ -3,6 +3,7 @@
 //! after a failure.
 
 mod busybox;
+mod cloud_init;
 mod command;
 mod headnode;
 mod host;
@@ -11,6 +12,7 @@ mod node;
 mod wait;
 
 pub use busybox::{IMAGE_UUID, image_files, rootfs_tar};
+pub use cloud_init::CloudInit;
 pub use command::{Outcome, program};
 pub use headnode::{Headnode, HttpReply, http};
 pub use metadata::{MetadataService, mdata};

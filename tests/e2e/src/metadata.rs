@@ -17,7 +17,15 @@ impl<'a> MetadataService<'a> {
     /// # Panics
     /// When it does not.
     pub fn start(node: &'a Node) -> Self {
-        let service = Self { node, child: node.spawn("metadata-agent", &[], &[]) };
+        Self::with(node, &[])
+    }
+
+    /// As [`MetadataService::start`], with further environment.
+    ///
+    /// # Panics
+    /// When it does not answer.
+    pub fn with(node: &'a Node, environment: &[(&str, &str)]) -> Self {
+        let service = Self { node, child: node.spawn("metadata-agent", &[], environment) };
         service.await_ready();
         service
     }
@@ -41,6 +49,11 @@ impl<'a> MetadataService<'a> {
     /// Its process.
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// True once its process has ended.
+    pub fn has_ended(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(Some(_)))
     }
 
     /// Kills it without a word.

@@ -80,6 +80,8 @@ pub fn verify(layout: &Layout, instance: &Instance, others: &[Instance]) -> Resu
         let init = said("cat /proc/1/comm")?;
         ensure!(init.trim() == "init", "its first process is {:?}", init.trim());
         check_limits(layout, instance.uuid, &object)?;
+        let told = said("/native/usr/sbin/mdata-get sdc:uuid")?;
+        ensure!(told.trim() == instance.uuid.to_string(), "its metadata says that it is {:?}", told.trim());
         let neighbours = others.iter().filter(|other| other.uuid != instance.uuid).take(3).map(|other| other.address.clone());
         for address in neighbours.chain([site::GATEWAY.to_string()]) {
             if let Err(error) = said(&format!("ping -c 1 -W 5 {address}")) {

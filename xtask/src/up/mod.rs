@@ -48,8 +48,11 @@ const AGENT: &str = "cn-agent";
 /// Those that tell VMAPI and NAPI of the node.
 const REPORTERS: [&str; 2] = ["vm-agent", "net-agent"];
 
+/// Name of the metadata service.
+const METADATA: &str = "metadata-agent";
+
 /// Steps of `up`, for the counter.
-const STEPS: usize = 11;
+const STEPS: usize = 12;
 
 /// Brings everything up. On failure says which step, and removes what this run began, unless told to keep it.
 pub fn up(args: &UpArgs) -> Result<ExitCode> {
@@ -151,6 +154,11 @@ fn bring_up(args: &UpArgs, layout: &Layout, progress: &mut Progress, fresh: &mut
     }
     progress.done("compared with VMAPI and NAPI");
 
+    progress.begin("metadata service");
+    let arguments = vec!["--root".to_owned(), layout.root().to_string_lossy().into_owned()];
+    let started = programs::start(layout, &mut state, METADATA, arguments, renewed(METADATA))?;
+    progress.done(if started { "started" } else { "runs" });
+
     progress.begin("instances");
     for number in state.instances.len()..usize::from(args.instances) {
         state.instances.push(provision::plan(number));
@@ -166,7 +174,7 @@ fn bring_up(args: &UpArgs, layout: &Layout, progress: &mut Progress, fresh: &mut
         let pid = guest::verify(layout, instance, &state.instances)?;
         instances.push(json!({"uuid": instance.uuid, "alias": instance.alias, "state": "running", "ip": instance.address, "pid": pid}));
     }
-    progress.done("host name, address, route, resolvers, user namespace, first process, pings");
+    progress.done("host name, address, route, resolvers, user namespace, first process, pings, metadata");
     Ok(json!({
         "root": layout.root(), "server_uuid": server, "headnode": urls, "image_uuid": built.uuid, "instances": instances,
     }))

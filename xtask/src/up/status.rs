@@ -23,7 +23,7 @@ pub fn status(args: &StatusArgs) -> Result<ExitCode> {
         return Ok(ExitCode::from(ABSENT));
     };
     let states = guest::states(&layout).unwrap_or_default();
-    let programs: Vec<_> = ["headnode", "cn-agent", "vm-agent", "net-agent"]
+    let programs: Vec<_> = ["headnode", "cn-agent", "vm-agent", "net-agent", "metadata-agent"]
         .into_iter()
         .map(|name| (name, state.running(name).map(|program| program.process.pid)))
         .collect();
@@ -43,7 +43,7 @@ pub fn status(args: &StatusArgs) -> Result<ExitCode> {
         say::line(format_args!("root        {}", layout.root().display()));
         say::line(format_args!("namespaces  {}", if pinned { "pinned" } else { "absent" }));
         for (name, pid) in programs {
-            say::line(format_args!("{name:<12}{}", pid.map_or("down".to_owned(), |pid| format!("running, pid {pid}"))));
+            say::line(format_args!("{name:<15} {}", pid.map_or("down".to_owned(), |pid| format!("running, pid {pid}"))));
         }
         if let Some(urls) = &state.headnode {
             say::line(format_args!(

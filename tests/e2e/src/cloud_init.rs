@@ -1,0 +1,92 @@
+//! cloud-init as Debian packages it, unpacked beside the build and never installed: on a machine it would run at boot.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use nix::fcntl::{Flock, FlockArg};
+use serde_json::Value;
+
+/// cloud-init, and what of Python its data sources import.
+const PACKAGES: [&str; 16] = [
+    "cloud-init",
+    "python3-serial",
+    "python3-yaml",
+    "python3-configobj",
+    "python3-jinja2",
+    "python3-markupsafe",
+    "python3-oauthlib",
+    "python3-requests",
+    "python3-urllib3",
+    "python3-idna",
+    "python3-chardet",
+    "python3-certifi",
+    "python3-netifaces",
+    "python3-six",
+    "python3-jsonpatch",
+    "python3-json-pointer",
+];
+
+/// cloud-init, ready to be run.
+#[derive(Debug)]
+pub struct CloudInit(PathBuf);
+
+impl CloudInit {
+    /// The unpacked packages, downloaded at first use; `None`, with a word about it, where they or Python cannot be had.
+    ///
+    /// # Panics
+    /// When they cannot be unpacked.
+    pub fn get() -> Option<Self> {
+        let own = std::env::current_exe().expect("a running program has a path");
+        let target = own.ancestors().find(|folder| folder.join("CACHEDIR.TAG").is_file()).expect("tests run below cargo's folder");
+        let folder = target.join("cloud-init");
+        fs::create_dir_all(&folder).expect("disk");
+        let turn = fs::File::create(folder.join("lock")).expect("disk");
+        let _turn = Flock::lock(turn, FlockArg::LockExclusive).map_err(|(_, errno)| errno).expect("a lock");
+        let root = folder.join("root");
+        if !root.is_dir() && !Self::unpack(&folder, &root) {
+            eprintln!("cloud-init cannot be had from the distribution's archive here: not tried");
+            return None;
+        }
+        if !Path::new(PYTHON).exists() {
+            eprintln!("there is no {PYTHON} here: cloud-init is not tried");
+            return None;
+        }
+        Some(Self(root))
+    }
+
+    fn unpack(folder: &Path, root: &Path) -> bool {
+        let mut download = Command::new("timeout");
+        download.args(["300", "apt-get", "-q", "-o", "APT::Sandbox::User=root", "download"]).args(PACKAGES).current_dir(folder);
+        if !download.status().is_ok_and(|status| status.success()) {
+            return false;
+        }
+        let new = folder.join("new");
+        let _ = fs::remove_dir_all(&new);
+        for entry in fs::read_dir(folder).expect("disk").flatten().filter(|entry| entry.path().extension().is_some_and(|e| e == "deb")) {
+            let status = Command::new("dpkg-deb").arg("-x").args([&entry.path(), &new]).status().expect("dpkg-deb can be run");
+            assert!(status.success(), "{} cannot be unpacked", entry.path().display());
+        }
+        fs::rename(&new, root).is_ok()
+    }
+
+    /// Runs one of the scripts of `tests/e2e/cloud-init`, and returns what it printed.
+    ///
+    /// # Panics
+    /// When it fails.
+    #[track_caller]
+    pub fn run(&self, script: &str, args: &[&str]) -> Value {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("cloud-init").join(script);
+        let mut command = Command::new("timeout");
+        command.args(["120", PYTHON]).arg(script).args(args);
+        command.env("PYTHONPATH", self.0.join("usr/lib/python3/dist-packages")).env("PYTHONDONTWRITEBYTECODE", "1");
+        let output = command.output().expect("Python can be run");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&output.stdout)))
+    }
+}
+
+/// Debian's own: its packages are built for it.
+const PYTHON: &str = "/usr/bin/python3";
