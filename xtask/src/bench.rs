@@ -17,6 +17,9 @@ pub struct BenchArgs {
     /// Print JSON instead of a table
     #[arg(long)]
     json: bool,
+    /// Measure the metadata service alone
+    #[arg(long)]
+    metadata: bool,
     /// Rounds of each pair
     #[arg(long, default_value_t = 7)]
     rounds: usize,
@@ -38,8 +41,10 @@ pub fn bench(args: &BenchArgs) -> Result<ExitCode> {
     }
     let mut command = Command::new(root.join("target/release/triton-bench"));
     command.args(["--rounds", &args.rounds.to_string(), "--instances", &args.instances.to_string()]);
-    if args.json {
-        command.arg("--json");
+    for (flag, wanted) in [("--json", args.json), ("--metadata", args.metadata)] {
+        if wanted {
+            command.arg(flag);
+        }
     }
     let status = command.status().context("could not run the benches")?;
     Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })

@@ -50,6 +50,11 @@ impl Guest {
         }
     }
 
+    /// Waits until this guest may make another connection.
+    pub(crate) async fn admit(&self) {
+        self.reads.take().await;
+    }
+
     /// The answer to one line; `None` for a damaged frame.
     pub async fn answer(&self, line: &[u8]) -> Option<String> {
         // Every line costs: a flood of empty or damaged ones too.

@@ -11,10 +11,14 @@ use std::{
     time::Duration,
 };
 
+use nix::sys::socket::{Backlog, listen};
 use tokio::net::{UnixListener, UnixStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{Guest, talk};
+
+/// Connections that may wait to be accepted.
+const QUEUE: i32 = 64;
 
 /// A socket could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +46,8 @@ impl Server {
         let bind = || -> io::Result<(UnixListener, (u64, u64))> {
             let listener = triton_agent::unix::bind(path, 0o660)?;
             chown(path, Some(0), Some(owner))?;
+            // A queue that is soon worked off: who floods it with connections that are gone has it free again at once.
+            listen(&listener, Backlog::new(QUEUE)?)?;
             listener.set_nonblocking(true)?;
             let identity = identity(path).ok_or(io::ErrorKind::NotFound)?;
             Ok((UnixListener::from_std(listener)?, identity))
@@ -70,8 +76,13 @@ impl Drop for Server {
 async fn accept(guest: Arc<Guest>, listener: UnixListener, owner: u32, stop: CancellationToken, tasks: TaskTracker) {
     let open = Arc::new(AtomicUsize::new(0));
     loop {
+        let next = async {
+            // Connections cost as lines do: whoever makes many waits in its own queue.
+            guest.admit().await;
+            listener.accept().await
+        };
         let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+            accepted = next => accepted,
             () = stop.cancelled() => return,
         };
         let Ok((stream, _)) = accepted else {

@@ -292,6 +292,37 @@ fn the_list_has_the_customers_keys_and_what_a_guest_sees_of_the_internal_ones() 
     assert_eq!(keys(&bare), Answer::failure("Zone did not contain internal_metadata"));
 }
 
+/// metadata attack cases 20, 21 and 29: every line that once was interesting, as it is, cut anywhere, with any byte changed
+#[test]
+fn the_corpus_and_its_neighbours_are_read_without_a_panic() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/corpus");
+    let mut count = 0;
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let line = std::fs::read(entry.unwrap().path()).unwrap();
+        let mut try_line = |line: &[u8]| {
+            count += 1;
+            if let Request::Frame(frame) = parse(line) {
+                let again = parse(frame.encode().trim_end().as_bytes());
+                assert!(matches!(again, Request::Frame(_) | Request::Dropped), "{again:?}");
+                let _ = put_terms(&frame);
+            }
+            let said = answer(&String::from_utf8_lossy(line));
+            assert!(said.len() <= 4 * line.len() + 4000 && (said.is_empty() || said.ends_with('\n')), "{said}");
+        };
+        try_line(&line);
+        for at in 0..line.len().min(64) {
+            try_line(&line[..at]);
+            try_line(&line[at..]);
+            for byte in [0, b' ', b'\n', b'0', 0xff] {
+                let mut changed = line.clone();
+                changed[at] = byte;
+                try_line(&changed);
+            }
+        }
+    }
+    assert!(count > 5000, "{count}");
+}
+
 proptest! {
     /// metadata attack cases 20 and 29
     #[test]

@@ -5,6 +5,7 @@
 
 mod by_hand;
 mod figures;
+mod metadata;
 mod synthetic;
 
 use std::{
@@ -28,6 +29,9 @@ struct Args {
     /// Synthetic instances for the figures at scale
     #[arg(long, default_value_t = 2000)]
     instances: usize,
+    /// Measure the metadata service alone
+    #[arg(long)]
+    metadata: bool,
     /// Print JSON instead of a table
     #[arg(long)]
     json: bool,
@@ -35,7 +39,8 @@ struct Args {
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    let figures = [create_and_start(&args), at_scale(&args)].concat();
+    let metadata = || metadata::metadata(args.instances);
+    let figures = if args.metadata { metadata() } else { [create_and_start(&args), at_scale(&args), metadata()].concat() };
     if args.json {
         println!("{}", json!(figures.iter().map(Figure::to_json).collect::<Vec<_>>()));
     } else {
