@@ -1,6 +1,6 @@
 //! Tracked connections: forgetting those of given addresses, so that they are judged anew.
 
-use std::{collections::BTreeSet, io, net::IpAddr};
+use std::{io, net::IpAddr};
 
 use netlink_sys::{Socket, SocketAddr};
 
@@ -53,14 +53,14 @@ impl Connections {
         Ok(Self { socket: socket::open(0)? })
     }
 
-    /// Forgets all connections of a zone that have one of these addresses at either end; tells how many. Of an address in no pair nothing is
-    /// forgotten. Packets of a forgotten connection are as those of a new one.
+    /// Forgets all connections that have an address at either end of which `which`, given their zone, says so; tells how many. Packets of a
+    /// forgotten connection are as those of a new one.
     ///
     /// # Errors
     /// When the kernel does not answer as it should. A connection that ended meanwhile is none.
-    pub fn forget(&mut self, these: &BTreeSet<(u16, IpAddr)>) -> Result<usize, NftError> {
+    pub fn forget(&mut self, which: impl Fn(u16, IpAddr) -> bool) -> Result<usize, NftError> {
         let mut forgotten = 0;
-        let matching = |entry: &Entry| entry.addresses.iter().flatten().any(|address| these.contains(&(entry.zone(), *address)));
+        let matching = |entry: &Entry| entry.addresses.iter().flatten().any(|address| which(entry.zone(), *address));
         for entry in self.list()?.iter().filter(|entry| matching(entry)) {
             match self.delete(entry) {
                 Ok(()) => forgotten += 1,
