@@ -1,6 +1,6 @@
 //! The table in the kernel: brought to what it should be in one transaction, under its lock (ruling 13, section 12.6).
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::{collections::BTreeSet, fs, path::PathBuf, time::Duration};
 
 use triton_files::{Layout, Lock, steps};
 use triton_fwrule::Direction;
@@ -177,6 +177,14 @@ impl Filter {
             }
         }
         Ok(true)
+    }
+
+    /// Instances whose packets are judged.
+    ///
+    /// # Errors
+    /// When the kernel does not answer.
+    pub fn instances(&mut self) -> Result<BTreeSet<InstanceUuid>, FirewallError> {
+        Ok(self.nft.chains(Family::Bridge, TABLE)?.iter().filter_map(|name| names::vm_of(name)).collect())
     }
 
     /// What the lines of an instance's chains counted, in their order; `None` when it is not filtered.

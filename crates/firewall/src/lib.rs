@@ -11,25 +11,31 @@
 //! The kernel's table is the only memory of what is in force: chains and sets that never change are named by what is in them, so
 //! that what there is can be compared with what should be by names, by anybody, after any crash.
 
+mod change;
 mod compile;
 mod error;
 mod filter;
-
+mod library;
 mod line;
 mod local;
 mod names;
 mod peers;
 mod plan;
+mod revoke;
 mod spans;
-
+mod store;
 mod table;
+mod validate;
 
+pub use change::{Change, Changed, Origin};
 pub use compile::{Desired, compile};
 pub use error::{FirewallError, StoreError};
 pub use filter::{Applied, Filter, Hits};
-
+pub use library::Firewall;
 pub use local::{LocalVm, Port};
-
+pub use store::{Contents, Store};
 pub use table::{Backend, TABLE};
+pub use validate::{RemoteTargets, remote_targets, rules_of_remote_vm, rules_of_vm, validate, vms_of_rule};
+
 #[cfg(test)]
 mod tests;

@@ -1,0 +1,283 @@
+//! What a change of rules and remote instances does, in upstream's words (section 10 and 15.3). Pure.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use serde_json::{Value, json};
+use triton_fwrule::{Direction, Options, RemoteVm, Rule};
+use triton_types::{InstanceUuid, JsonMap, RuleUuid};
+
+use crate::{
+    FirewallError, LocalVm,
+    store::{Contents, Writes},
+};
+
+/// Who makes a change.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Origin {
+    /// `created_by` of rules that are added without one, and of all that are updated.
+    pub created_by: Option<String>,
+    /// An update of a rule that is not known adds it.
+    pub allow_adds: bool,
+}
+
+/// What is to be changed; objects are as callers gave them.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Change {
+    /// Rules and remote instances are added, or replaced.
+    Add {
+        /// Rules.
+        rules: Vec<JsonMap>,
+        /// Remote instances.
+        remote_vms: Vec<JsonMap>,
+        /// Instances of this node that are new or changed.
+        local_vms: Vec<InstanceUuid>,
+        /// Who does it.
+        origin: Origin,
+    },
+    /// Fields of rules are changed; remote instances are replaced.
+    Update {
+        /// Their uuids and new fields.
+        rules: Vec<JsonMap>,
+        /// Remote instances.
+        remote_vms: Vec<JsonMap>,
+        /// Instances of this node that changed.
+        local_vms: Vec<InstanceUuid>,
+        /// Who does it.
+        origin: Origin,
+    },
+    /// Rules and remote instances go; unknown ones are gone.
+    Delete {
+        /// Rules.
+        rules: Vec<RuleUuid>,
+        /// Remote instances.
+        remote_vms: Vec<InstanceUuid>,
+    },
+}
+
+/// What a change did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Changed {
+    /// Instances of this node, with their firewall enabled, whose filtering it concerns.
+    pub vms: BTreeSet<InstanceUuid>,
+    /// Rules that were added, changed or deleted, as they are now or were last.
+    pub rules: Vec<Rule>,
+    /// Remote instances, the same.
+    pub remote_vms: Vec<RemoteVm>,
+}
+
+impl Changed {
+    /// The object that `fwadm -j` prints.
+    pub fn to_json(&self) -> Value {
+        json!({
+            "vms": self.vms,
+            "rules": self.rules.iter().map(Rule::to_json).collect::<Vec<_>>(),
+            "remoteVMs": self.remote_vms.iter().map(RemoteVm::to_json).collect::<Vec<_>>(),
+        })
+    }
+}
+
+/// A change that is found to be possible.
+#[derive(Debug, Default)]
+pub(crate) struct Planned {
+    pub(crate) writes: Writes,
+    pub(crate) changed: Changed,
+}
+
+/// Checks a change against what is stored, and says what it comes to.
+///
+/// # Errors
+/// [`FirewallError::Refused`] with everything that is wrong.
+pub(crate) fn plan(change: &Change, stored: &Contents, locals: &[LocalVm]) -> Result<Planned, FirewallError> {
+    match change {
+        Change::Delete { rules, remote_vms } => {
+            if rules.is_empty() && remote_vms.is_empty() {
+                return Err(FirewallError::Refused(vec!["Payload must contain one of: rvmUUIDs, uuids".to_owned()]));
+            }
+            Ok(delete(rules, remote_vms, stored, locals))
+        }
+        Change::Add { rules, remote_vms, local_vms, origin } => {
+            put(rules, remote_vms, local_vms, stored, locals, |object| added(object, origin))
+        }
+        Change::Update { rules, remote_vms, local_vms, origin } => {
+            put(rules, remote_vms, local_vms, stored, locals, |object| updated(object, origin, stored))
+        }
+    }
+}
+
+fn put(
+    rules: &[JsonMap],
+    remote_vms: &[JsonMap],
+    local_vms: &[InstanceUuid],
+    stored: &Contents,
+    locals: &[LocalVm],
+    prepare: impl Fn(&JsonMap) -> Result<JsonMap, Vec<String>>,
+) -> Result<Planned, FirewallError> {
+    if rules.is_empty() && remote_vms.is_empty() && local_vms.is_empty() {
+        return Err(FirewallError::Refused(vec!["Payload must contain one of: rules, localVMs, remoteVMs".to_owned()]));
+    }
+    let mut errors = Vec::new();
+    let mut planned = Planned::default();
+    let options = Options { enforce_global: true, ..Options::default() };
+    // Of several objects with one uuid the last one counts.
+    let mut wanted: BTreeMap<RuleUuid, Rule> = BTreeMap::new();
+    for object in rules {
+        let parsed = prepare(object).and_then(|object| {
+            Rule::parse(&object, &options).map_err(|errors| errors.0.iter().map(ToString::to_string).collect::<Vec<_>>())
+        });
+        match parsed {
+            Ok(rule) => drop(wanted.insert(rule.uuid, rule)),
+            Err(reasons) => errors.extend(reasons),
+        }
+    }
+    let known: BTreeSet<InstanceUuid> = locals.iter().map(|vm| vm.facts.uuid).collect();
+    let mut remotes: BTreeMap<InstanceUuid, RemoteVm> = BTreeMap::new();
+    for object in remote_vms {
+        match RemoteVm::with_ips(object) {
+            Ok(vm) if known.contains(&vm.uuid) => {
+                errors.push(format!("Remote VM \"{}\" must not have the same UUID as a local VM", vm.uuid));
+            }
+            Ok(vm) => drop(remotes.insert(vm.uuid, vm)),
+            Err(error) => errors.push(error.to_string()),
+        }
+    }
+    errors.extend(local_vms.iter().filter(|uuid| !known.contains(uuid)).map(|uuid| format!("Could not find VM \"{uuid}\" in VM list")));
+    if !errors.is_empty() {
+        return Err(FirewallError::Refused(errors));
+    }
+    let mut rules_after: BTreeMap<RuleUuid, &Rule> = stored.rules.iter().map(|(uuid, rule)| (*uuid, rule)).collect();
+    rules_after.extend(wanted.iter().map(|(uuid, rule)| (*uuid, rule)));
+    let vms = &mut planned.changed.vms;
+    for rule in wanted.values() {
+        let old = stored.rules.get(&rule.uuid);
+        if old == Some(rule) {
+            continue;
+        }
+        vms.extend(named_by(rule, locals));
+        vms.extend(old.into_iter().flat_map(|old| named_by(old, locals)));
+        planned.changed.rules.push(rule.clone());
+    }
+    for vm in remotes.values() {
+        let old = stored.remote_vms.get(&vm.uuid);
+        if old == Some(vm) {
+            continue;
+        }
+        vms.extend(concerned_by(vm, rules_after.values().copied(), locals));
+        // What lost a tag or an address no longer is what rules admit: their instances are concerned, too (section 8.5).
+        vms.extend(old.into_iter().flat_map(|old| concerned_by(old, rules_after.values().copied(), locals)));
+        planned.changed.remote_vms.push(vm.clone());
+    }
+    for local in locals.iter().filter(|local| local_vms.contains(&local.facts.uuid)) {
+        let facts = &local.facts;
+        if facts.firewall_enabled {
+            vms.insert(facts.uuid);
+        }
+        let peer = RemoteVm { uuid: facts.uuid, owner: facts.owner, tags: facts.tags.clone(), ips: facts.ips.clone() };
+        vms.extend(concerned_by(&peer, rules_after.values().copied(), locals));
+    }
+    planned.writes.rules = planned.changed.rules.clone();
+    planned.writes.remote_vms = planned.changed.remote_vms.clone();
+    Ok(planned)
+}
+
+fn delete(rules: &[RuleUuid], remote_vms: &[InstanceUuid], stored: &Contents, locals: &[LocalVm]) -> Planned {
+    let mut planned = Planned::default();
+    let gone: BTreeMap<RuleUuid, &Rule> = rules.iter().filter_map(|uuid| Some((*uuid, stored.rules.get(uuid)?))).collect();
+    for rule in gone.values() {
+        planned.changed.vms.extend(named_by(rule, locals));
+        planned.changed.rules.push((*rule).clone());
+    }
+    let leaving: BTreeSet<InstanceUuid> = remote_vms.iter().copied().collect();
+    for vm in leaving.iter().filter_map(|uuid| stored.remote_vms.get(uuid)) {
+        planned.changed.vms.extend(concerned_by(vm, stored.rules.values(), locals));
+        planned.changed.remote_vms.push(vm.clone());
+    }
+    // Also those whose files cannot be read.
+    planned.writes.no_rules = rules.to_vec();
+    planned.writes.no_remote_vms = remote_vms.to_vec();
+    planned
+}
+
+/// A rule that is added, with who made it and a version.
+fn added(object: &JsonMap, origin: &Origin) -> Result<JsonMap, Vec<String>> {
+    let mut object = object.clone();
+    if let Some(created_by) = &origin.created_by
+        && !object.contains_key("created_by")
+    {
+        object.insert("created_by".to_owned(), json!(created_by));
+    }
+    Ok(versioned(object))
+}
+
+/// A stored rule with the fields that change.
+fn updated(object: &JsonMap, origin: &Origin, stored: &Contents) -> Result<JsonMap, Vec<String>> {
+    let Some(uuid) = object.get("uuid").filter(|uuid| !uuid.is_null()) else {
+        return Err(vec![format!("Missing UUID of rule: {}", Value::Object(object.clone()))]);
+    };
+    let shown = uuid.as_str().map_or_else(|| uuid.to_string(), str::to_owned);
+    let rule = shown.parse().ok().and_then(|uuid: RuleUuid| stored.rules.get(&uuid));
+    let mut merged = match rule {
+        Some(rule) => match rule.to_json() {
+            Value::Object(old) => old,
+            _ => JsonMap::new(),
+        },
+        None if origin.allow_adds => JsonMap::new(),
+        None => return Err(vec![format!("Unknown rule: {shown}")]),
+    };
+    merged.remove("version");
+    // Whoever gives one of the two takes the other away.
+    if object.get("global").is_some_and(|global| *global == json!(true)) {
+        merged.remove("owner_uuid");
+    }
+    if object.contains_key("owner_uuid") {
+        merged.remove("global");
+    }
+    merged.extend(object.clone());
+    if let Some(created_by) = &origin.created_by {
+        merged.insert("created_by".to_owned(), json!(created_by));
+    }
+    Ok(versioned(merged))
+}
+
+fn versioned(mut object: JsonMap) -> JsonMap {
+    if !object.contains_key("version") {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let version = Rule::new_version(u64::try_from(now.as_millis()).unwrap_or(u64::MAX), std::process::id());
+        object.insert("version".to_owned(), json!(version));
+    }
+    object
+}
+
+/// Instances with their firewall enabled that a rule names on either side.
+pub(crate) fn named_by<'a>(rule: &'a Rule, locals: &'a [LocalVm]) -> impl Iterator<Item = InstanceUuid> + 'a {
+    locals.iter().filter(|vm| vm.facts.firewall_enabled && names(rule, vm)).map(|vm| vm.facts.uuid)
+}
+
+/// Whether a rule names an instance on either side.
+pub(crate) fn names(rule: &Rule, vm: &LocalVm) -> bool {
+    let facts = &vm.facts;
+    [Direction::In, Direction::Out].into_iter().any(|direction| rule.concerns(direction, facts.uuid, facts.owner, &facts.tags))
+}
+
+/// Instances with their firewall enabled to which an instance is a peer by some rule.
+fn concerned_by<'a>(vm: &RemoteVm, rules: impl Iterator<Item = &'a Rule>, locals: &[LocalVm]) -> BTreeSet<InstanceUuid> {
+    let mut found = BTreeSet::new();
+    for rule in rules.filter(|rule| rule.enabled) {
+        for direction in [Direction::In, Direction::Out] {
+            if !rule.admits(direction, vm.uuid, vm.owner, &vm.tags) {
+                continue;
+            }
+            let subjects = locals
+                .iter()
+                .map(|local| &local.facts)
+                .filter(|facts| facts.firewall_enabled && rule.concerns(direction, facts.uuid, facts.owner, &facts.tags));
+            found.extend(subjects.map(|facts| facts.uuid));
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests;

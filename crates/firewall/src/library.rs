@@ -1,0 +1,99 @@
+//! Changes of rules and remote instances: written first, then in force (section 12.6).
+
+use std::collections::BTreeSet;
+
+use triton_files::Layout;
+use triton_types::InstanceUuid;
+
+use crate::{
+    Applied, Change, Changed, Contents, Desired, Filter, FirewallError, LocalVm, Store, change, compile,
+    revoke::{self, Revocation},
+};
+
+/// The firewall of a node: its files and the table of the network namespace in which it was opened.
+#[derive(Debug)]
+pub struct Firewall {
+    store: Store,
+    filter: Filter,
+    revocation: Revocation,
+}
+
+impl Firewall {
+    /// Opens the firewall below `layout`. Nothing is read or changed.
+    ///
+    /// # Errors
+    /// Without the right to change rules, or on a kernel without nf_tables.
+    pub fn open(layout: &Layout) -> Result<Self, FirewallError> {
+        Ok(Self { store: Store::new(layout), filter: Filter::open(layout)?, revocation: Revocation::read(layout)? })
+    }
+
+    /// What is stored now.
+    ///
+    /// # Errors
+    /// When it cannot be listed.
+    pub fn load(&mut self) -> Result<&Contents, FirewallError> {
+        Ok(self.store.load()?)
+    }
+
+    /// The table.
+    pub fn filter(&mut self) -> &mut Filter {
+        &mut self.filter
+    }
+
+    /// Makes a change: checks it, writes it, puts it in force. `locals` lists the instances of this node; it is asked while nobody
+    /// else changes rules, so that no instance which came meanwhile is forgotten.
+    ///
+    /// # Errors
+    /// [`FirewallError::Refused`] with nothing changed. When the kernel refuses the table, the files have the change, what was in force
+    /// still is, and the next change or [`Firewall::converge`] tries again.
+    pub fn change(&mut self, wanted: &Change, locals: impl FnOnce() -> Result<Vec<LocalVm>, String>) -> Result<Changed, FirewallError> {
+        let lock = self.store.lock("change rules")?;
+        let locals = locals().map_err(FirewallError::Instances)?;
+        let planned = change::plan(wanted, self.store.load()?, &locals)?;
+        self.store.write(&lock, &planned.writes)?;
+        triton_files::steps::reached("firewall.stored");
+        self.store.load()?;
+        self.put_in_force(&locals, &planned.changed.vms)?;
+        Ok(planned.changed)
+    }
+
+    /// What a change would do. Nothing is changed.
+    ///
+    /// # Errors
+    /// As [`Firewall::change`].
+    pub fn preview(&mut self, wanted: &Change, locals: &[LocalVm]) -> Result<Changed, FirewallError> {
+        Ok(change::plan(wanted, self.store.load()?, locals)?.changed)
+    }
+
+    /// Brings the table to what is stored: after a flush by somebody else, at boot, when instances changed. Costs one comparison when
+    /// nothing differs.
+    ///
+    /// # Errors
+    /// What was in force still is.
+    pub fn converge(&mut self, locals: impl FnOnce() -> Result<Vec<LocalVm>, String>) -> Result<Applied, FirewallError> {
+        let _lock = self.store.lock("put rules in force")?;
+        let locals = locals().map_err(FirewallError::Instances)?;
+        self.store.load()?;
+        self.put_in_force(&locals, &BTreeSet::new())
+    }
+
+    fn desired(&self, locals: &[LocalVm]) -> Desired {
+        let contents = self.store.contents();
+        let rules: Vec<_> = contents.rules.values().cloned().collect();
+        let remote_vms: Vec<_> = contents.remote_vms.values().cloned().collect();
+        compile(&rules, locals, &remote_vms)
+    }
+
+    /// `changed` are instances whose rules changed.
+    fn put_in_force(&mut self, locals: &[LocalVm], changed: &BTreeSet<InstanceUuid>) -> Result<Applied, FirewallError> {
+        let desired = self.desired(locals);
+        let before = self.filter.instances()?;
+        let applied = self.filter.apply(&desired)?;
+        let mut anew: BTreeSet<InstanceUuid> = desired.instances().difference(&before).copied().collect();
+        if self.revocation == Revocation::OnChange {
+            anew.extend(changed);
+        }
+        revoke::forget(locals, &anew);
+        Ok(applied)
+    }
+}

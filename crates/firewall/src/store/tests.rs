@@ -1,0 +1,96 @@
+//! Files: whole, named when bad, read again only when they changed.
+
+use serde_json::json;
+use triton_fwrule::Options;
+
+use super::*;
+
+fn rule(last: u8, text: &str) -> Rule {
+    let object = json!({"uuid": format!("10000000-0000-4000-8000-0000000000{last:02x}"), "global": true, "enabled": true, "version": "1.1", "rule": text});
+    Rule::from_json(&object, &Options::default()).unwrap()
+}
+
+fn vm(last: u8) -> RemoteVm {
+    RemoteVm::parse(
+        json!({"uuid": format!("20000000-0000-4000-8000-0000000000{last:02x}"), "ips": [format!("10.9.0.{last}")]}).as_object().unwrap(),
+    )
+    .unwrap()
+}
+
+fn store() -> (tempfile::TempDir, Layout, Store) {
+    let root = tempfile::tempdir().unwrap();
+    let layout = Layout::new(root.path());
+    layout.prepare().unwrap();
+    let store = Store::new(&layout);
+    (root, layout, store)
+}
+
+const TEXT: &str = "FROM any TO all vms ALLOW tcp PORT 22";
+
+#[test]
+fn what_is_written_is_read_again_by_anybody_and_what_is_removed_is_gone() {
+    let (_root, layout, mut store) = store();
+    assert!(store.load().unwrap().rules.is_empty());
+    let lock = store.lock("test").unwrap();
+    store
+        .write(&lock, &Writes { rules: vec![rule(1, TEXT), rule(2, TEXT)], remote_vms: (1..40).map(vm).collect(), ..Writes::default() })
+        .unwrap();
+    let mut other = Store::new(&layout);
+    let contents = other.load().unwrap();
+    assert_eq!(contents.rules.values().cloned().collect::<Vec<_>>(), [rule(1, TEXT), rule(2, TEXT)]);
+    assert_eq!(contents.remote_vms.len(), 39);
+    let text = fs::read_to_string(layout.at("/var/fw/rules/10000000-0000-4000-8000-000000000001.json")).unwrap();
+    assert!(text.starts_with("{\n  \"enabled\": true,\n  \"global\": true,\n"), "{text}");
+    store
+        .write(
+            &lock,
+            &Writes { no_rules: vec![rule(1, TEXT).uuid, rule(9, TEXT).uuid], no_remote_vms: vec![vm(5).uuid], ..Writes::default() },
+        )
+        .unwrap();
+    let contents = other.load().unwrap();
+    assert_eq!((contents.rules.len(), contents.remote_vms.len()), (1, 38));
+}
+
+#[test]
+fn a_file_that_changed_is_read_again() {
+    let (_root, layout, mut store) = store();
+    let lock = store.lock("test").unwrap();
+    store.write(&lock, &Writes { rules: vec![rule(1, TEXT)], ..Writes::default() }).unwrap();
+    store.load().unwrap();
+    let new = rule(1, "FROM any TO all vms ALLOW tcp PORT 23");
+    Store::new(&layout).write(&lock, &Writes { rules: vec![new.clone()], ..Writes::default() }).unwrap();
+    assert_eq!(store.load().unwrap().rules[&new.uuid], new);
+}
+
+/// Ruling 1.
+#[test]
+fn a_file_that_cannot_be_used_is_named_and_the_others_count() {
+    let (_root, layout, mut store) = store();
+    let lock = store.lock("test").unwrap();
+    store.write(&lock, &Writes { rules: vec![rule(1, TEXT), rule(2, TEXT)], ..Writes::default() }).unwrap();
+    let rules = layout.at("/var/fw/rules");
+    fs::write(rules.join("10000000-0000-4000-8000-000000000003.json"), "{ half").unwrap();
+    fs::write(rules.join("nonsense.json"), "{}").unwrap();
+    fs::copy(rules.join("10000000-0000-4000-8000-000000000001.json"), rules.join("10000000-0000-4000-8000-000000000004.json")).unwrap();
+    fs::write(rules.join("10000000-0000-4000-8000-000000000002.json"), vec![b' '; usize::try_from(LARGEST).unwrap() + 1]).unwrap();
+    fs::write(rules.join("notes.txt"), "not looked at").unwrap();
+    fs::write(rules.join("10000000-0000-4000-8000-000000000001.json.123.456"), "half written by another version").unwrap();
+    let contents = store.load().unwrap();
+    assert_eq!(contents.rules.keys().copied().collect::<Vec<_>>(), [rule(1, TEXT).uuid]);
+    let bad: Vec<(String, &str)> =
+        contents.bad.iter().map(|(path, reason)| (path.file_name().unwrap().to_string_lossy().into_owned(), reason.as_str())).collect();
+    assert_eq!(bad.len(), 4, "{bad:?}");
+    assert!(bad[0].0.contains("0002") && bad[0].1.contains("larger than"), "{bad:?}");
+    assert!(bad[1].1.contains("EOF") || bad[1].1.contains("key must be"), "{bad:?}");
+    assert!(bad[2].1.contains("it is about rule") && bad[3].1.contains("no uuid"), "{bad:?}");
+    store.write(&lock, &Writes { rules: vec![rule(3, TEXT)], no_rules: vec![rule(2, TEXT).uuid], ..Writes::default() }).unwrap();
+    let contents = store.load().unwrap();
+    assert_eq!((contents.rules.len(), contents.bad.len()), (2, 2));
+}
+
+/// Invariant 1: empty is not none.
+#[test]
+fn a_store_whose_file_system_is_not_there_is_an_error() {
+    let root = tempfile::tempdir().unwrap();
+    assert!(Store::new(&Layout::new(root.path())).load().is_err());
+}
