@@ -128,6 +128,8 @@ impl Instances {
         self.machines.write(&file)?;
         self.runs.bump(uuid).map_err(InstanceError::step("announce", uuid))?;
         steps::reached("create.installed");
+        // Others may admit its addresses; its own firewall is in force before its links are there.
+        crate::firewall::follow_quietly(&self.layout, uuid);
         Ok(())
     }
 

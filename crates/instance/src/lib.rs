@@ -14,6 +14,7 @@ mod delete;
 mod docker;
 mod error;
 mod events;
+pub mod firewall;
 pub mod guard;
 mod guest_files;
 mod guest_init;

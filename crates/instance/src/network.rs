@@ -91,6 +91,9 @@ pub enum NetworkError {
     /// The guard of its NICs cannot be put in force: no link goes up without it.
     #[error("its NICs cannot be guarded: {0}")]
     Guard(String),
+    /// Its firewall cannot be put in force: no link goes up without it.
+    #[error("its firewall cannot be put in force: {0}")]
+    Firewall(String),
     /// The tags.
     #[error(transparent)]
     NicTags(#[from] triton_nictag::NicTagError),
@@ -197,6 +200,7 @@ pub fn attach(layout: &Layout, uuid: InstanceUuid, pid: i32) -> Result<(), Netwo
     // Before any link is there, so that not one frame is sent without it (net-agent case 77).
     if !plan.links.is_empty() {
         crate::guard::protect_machine(layout, uuid).map_err(NetworkError::Guard)?;
+        crate::firewall::protect_machine(layout, uuid).map_err(NetworkError::Firewall)?;
     }
     let result = block_on(attach_plan(layout, &plan, pid));
     if result.is_err() {

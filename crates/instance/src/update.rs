@@ -34,6 +34,12 @@ impl UpdateOutcome {
     }
 }
 
+/// Whether the firewall of this instance or of others may depend on it. Owners are among [`Change::Stored`].
+fn concerns_firewall(change: &Change) -> bool {
+    use Change::{Firewall, NicsAdded, NicsChanged, NicsRemoved, Stored, Tags};
+    matches!(change, Firewall | Tags | Stored | NicsAdded(_) | NicsRemoved(_) | NicsChanged(_))
+}
+
 impl Instances {
     /// Applies an update payload, all of it or nothing (instances.md section 2.8), and to a running guest what can be applied
     /// while it runs. Identity fields of the payload are ignored. Killed at any point, the instance is as before or as after,
@@ -71,6 +77,12 @@ impl Instances {
         self.runs.bump(uuid).map_err(InstanceError::step("announce a change of", uuid))?;
         steps::reached("update.announced");
         self.follow_up(&machine.file, &new, &mut outcome);
+        if outcome.changes.iter().any(concerns_firewall)
+            && let Err(error) = crate::firewall::follow(&self.layout)
+        {
+            tracing::error!(vm_uuid = %uuid, error = %chain_text(&error), "the firewall does not follow an update");
+            outcome.warnings.push(format!("the firewall could not follow: {}", chain_text(&error)));
+        }
         Ok(outcome)
     }
 
