@@ -1,5 +1,6 @@
-//! The operators' tools: vmadm, imgadm, nictagadm, sysinfo, cn-setup; and triton-netconf, which boots use.
+//! The operators' tools: vmadm, imgadm, nictagadm, fwadm, sysinfo, cn-setup; and triton-netconf, which boots use.
 
+pub mod fwadm;
 pub mod imgadm;
 pub mod netconf;
 pub mod nictagadm;
