@@ -129,7 +129,7 @@ impl Instances {
         self.runs.bump(uuid).map_err(InstanceError::step("announce", uuid))?;
         steps::reached("create.installed");
         // Others may admit its addresses; its own firewall is in force before its links are there.
-        crate::firewall::follow_quietly(&self.layout, uuid);
+        crate::firewall::follow_quietly(&self.layout, uuid, file.config.firewall_enabled);
         Ok(())
     }
 

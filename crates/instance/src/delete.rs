@@ -99,7 +99,7 @@ impl Instances {
         if let Err(error) = crate::zonecontrol::remove(&self.layout, uuid) {
             tracing::warn!(vm_uuid = %uuid, error = %crate::error::chain_text(&error), "the directory of a deleted instance's socket stays");
         }
-        crate::firewall::follow_quietly(&self.layout, uuid);
+        crate::firewall::follow_quietly(&self.layout, uuid, false);
         lock.remove();
         Ok(())
     }

@@ -133,25 +133,27 @@ pub(crate) fn protect_machine(layout: &Layout, uuid: InstanceUuid) -> Result<(),
     put().map_err(|error| chain_text(&error))
 }
 
-/// Follows a change of instances: tags, addresses, owner, firewall, existence. Nothing to do on a node where nobody is filtered.
+/// Follows a change of an instance: tags, addresses, owner, firewall, existence. `filtered` says whether its own firewall is enabled: if not,
+/// and while nobody's is in force, there is nothing to do, and it costs one question of the kernel.
 ///
 /// # Errors
 /// What was in force still is; the next change and the firewall's agent try again.
-pub fn follow(layout: &Layout) -> Result<(), FirewallError> {
-    let mut firewall = Firewall::open(layout)?;
-    let filtered = |vms: &[LocalVm]| vms.iter().any(|vm| vm.facts.firewall_enabled);
-    let there = firewall.filter().backend()?.is_some();
-    let locals = local_vms(layout).map_err(FirewallError::Instances)?;
-    if there || filtered(&locals) {
-        // Listed anew, while nobody else changes rules.
+pub fn follow(layout: &Layout, filtered: bool) -> Result<(), FirewallError> {
+    let mut firewall = match Firewall::open(layout) {
+        Ok(firewall) => firewall,
+        // Nothing can be in force here, and nothing must.
+        Err(_) if !filtered => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    if filtered || firewall.filter().backend()?.is_some() {
         firewall.converge(|| local_vms(layout))?;
     }
     Ok(())
 }
 
 /// As [`follow`], for what is done already and cannot fail any more.
-pub(crate) fn follow_quietly(layout: &Layout, uuid: InstanceUuid) {
-    if let Err(error) = follow(layout) {
+pub(crate) fn follow_quietly(layout: &Layout, uuid: InstanceUuid, filtered: bool) {
+    if let Err(error) = follow(layout, filtered) {
         tracing::warn!(vm_uuid = %uuid, error = %chain_text(&error), "the firewall does not follow a change of an instance");
     }
 }

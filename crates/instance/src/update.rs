@@ -78,7 +78,7 @@ impl Instances {
         steps::reached("update.announced");
         self.follow_up(&machine.file, &new, &mut outcome);
         if outcome.changes.iter().any(concerns_firewall)
-            && let Err(error) = crate::firewall::follow(&self.layout)
+            && let Err(error) = crate::firewall::follow(&self.layout, new.config.firewall_enabled)
         {
             tracing::error!(vm_uuid = %uuid, error = %chain_text(&error), "the firewall does not follow an update");
             outcome.warnings.push(format!("the firewall could not follow: {}", chain_text(&error)));

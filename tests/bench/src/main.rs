@@ -5,6 +5,7 @@
 
 mod by_hand;
 mod figures;
+mod firewall;
 mod metadata;
 mod synthetic;
 
@@ -29,9 +30,9 @@ struct Args {
     /// Synthetic instances for the figures at scale
     #[arg(long, default_value_t = 2000)]
     instances: usize,
-    /// Measure the metadata service alone
-    #[arg(long)]
-    metadata: bool,
+    /// Only these: `firewall`, `metadata`
+    #[arg(long, value_parser = ["firewall", "metadata"])]
+    only: Option<String>,
     /// Print JSON instead of a table
     #[arg(long)]
     json: bool,
@@ -39,8 +40,13 @@ struct Args {
 
 fn main() -> ExitCode {
     let args = Args::parse();
+    let firewall = || firewall::figures(args.instances, args.rounds);
     let metadata = || metadata::metadata(args.instances);
-    let figures = if args.metadata { metadata() } else { [create_and_start(&args), at_scale(&args), metadata()].concat() };
+    let figures = match args.only.as_deref() {
+        Some("firewall") => firewall(),
+        Some("metadata") => metadata(),
+        _ => [create_and_start(&args), at_scale(&args), metadata(), firewall()].concat(),
+    };
     if args.json {
         println!("{}", json!(figures.iter().map(Figure::to_json).collect::<Vec<_>>()));
     } else {

@@ -21,7 +21,7 @@ use crate::{
 
 /// Programs of the image and the packages that build them.
 pub const PROGRAMS: [(&str, &[&str]); 6] = [
-    ("triton-cli", &["vmadm", "imgadm", "sysinfo", "nictagadm", "cn-setup", "triton-netconf"]),
+    ("triton-cli", &["vmadm", "imgadm", "sysinfo", "nictagadm", "fwadm", "cn-setup", "triton-netconf"]),
     ("cn-agent", &["cn-agent"]),
     ("vm-agent", &["vm-agent"]),
     ("net-agent", &["net-agent"]),

@@ -26,7 +26,7 @@ use crate::{
 
 /// Packages and what they are built into.
 const BUILT: [(&str, &[&str]); 7] = [
-    ("triton-cli", &["vmadm", "imgadm", "nictagadm", "sysinfo"]),
+    ("triton-cli", &["vmadm", "imgadm", "nictagadm", "fwadm", "sysinfo"]),
     ("cn-agent", &["cn-agent"]),
     ("vm-agent", &["vm-agent"]),
     ("net-agent", &["net-agent"]),
