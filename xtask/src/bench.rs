@@ -17,9 +17,9 @@ pub struct BenchArgs {
     /// Print JSON instead of a table
     #[arg(long)]
     json: bool,
-    /// Measure the metadata service alone
-    #[arg(long)]
-    metadata: bool,
+    /// Measure one part alone
+    #[arg(long, value_parser = ["firewall", "metadata"])]
+    only: Option<String>,
     /// Rounds of each pair
     #[arg(long, default_value_t = 7)]
     rounds: usize,
@@ -41,10 +41,11 @@ pub fn bench(args: &BenchArgs) -> Result<ExitCode> {
     }
     let mut command = Command::new(root.join("target/release/triton-bench"));
     command.args(["--rounds", &args.rounds.to_string(), "--instances", &args.instances.to_string()]);
-    for (flag, wanted) in [("--json", args.json), ("--metadata", args.metadata)] {
-        if wanted {
-            command.arg(flag);
-        }
+    if args.json {
+        command.arg("--json");
+    }
+    if let Some(part) = &args.only {
+        command.args(["--only", part]);
     }
     let status = command.status().context("could not run the benches")?;
     Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })

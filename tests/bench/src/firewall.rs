@@ -126,7 +126,9 @@ fn measured(layout: &Layout, instances: usize, rounds: usize) -> Vec<Figure> {
     for round in 0..=rounds {
         let number = 3 + 5 * round;
         rules[number] = rule(number, 40_000 + round);
-        let time = timed(|| drop(filter.apply(&compile(&rules, &locals, &remotes)).expect("the change")));
+        let time = timed(|| {
+            filter.apply(&compile(&rules, &locals, &remotes)).expect("the change");
+        });
         let line = format!("nft add rule bridge triton_fw answers ip saddr 192.0.2.{} tcp dport {} counter", round + 1, 41_000 + round);
         let nft = timed(|| run(&line));
         if round > 0 {

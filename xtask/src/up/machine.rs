@@ -38,7 +38,7 @@ const NODE: &str = "10.0.2.15";
 const CUSTOM: &str = "/opt/custom";
 
 /// Ports of CNAPI, IMGAPI, VMAPI and the control service on the node.
-const PORTS: [u16; 4] = [8080, 8081, 8082, 8083];
+const PORTS: [u16; 5] = [8080, 8081, 8082, 8083, 8084];
 
 /// The proof that `up` asked for the machine, and what it made on it.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -144,7 +144,7 @@ fn headnode_program(release: bool, progress: &mut Progress) -> Result<PathBuf> {
 /// The unit of the stand-in.
 fn unit() -> String {
     let services: String =
-        ["cnapi", "imgapi", "vmapi", "control"].iter().zip(PORTS).map(|(name, port)| format!(" --{name} {NODE}:{port}")).collect();
+        ["cnapi", "imgapi", "vmapi", "control", "napi"].iter().zip(PORTS).map(|(name, port)| format!(" --{name} {NODE}:{port}")).collect();
     format!(
         "[Unit]\nDescription=Stand-in for a headnode\nAfter=network-online.target\nWants=network-online.target\n\n[Service]\n\
          ExecStart={CUSTOM}/headnode/headnode --images {CUSTOM}/headnode/images --db {CUSTOM}/headnode/headnode.sqlite --datacenter {}{services}\n\
@@ -193,8 +193,9 @@ fn forward(machine: &Machine) -> Result<Urls> {
     for port in PORTS {
         urls.push(format!("http://127.0.0.1:{}", machine.forward(port)?));
     }
-    let [cnapi, imgapi, vmapi, control]: [String; 4] = urls.try_into().map_err(|_| anyhow::anyhow!("four services have four addresses"))?;
-    Ok(Urls { cnapi, imgapi, vmapi, control })
+    let [cnapi, imgapi, vmapi, control, napi]: [String; 5] =
+        urls.try_into().map_err(|_| anyhow::anyhow!("five services have five addresses"))?;
+    Ok(Urls { cnapi, imgapi, vmapi, napi, control })
 }
 
 fn states(machine: &Machine, progress: &mut Progress) -> Result<std::collections::BTreeMap<InstanceUuid, String>> {
