@@ -276,7 +276,7 @@ async fn an_agent_that_is_killed_at_any_step_of_an_installation_or_removal_leave
                 "fresh" => assert_eq!(there, committed, "{context}"),
                 // Its scripts have run, its files are whole, and the next request removes it.
                 "remove" if !committed => {
-                    assert!(node.at("opt/smartdc/agents/lib/node_modules/vm-agent/package.json").exists(), "{context}")
+                    assert!(node.at("opt/smartdc/agents/lib/node_modules/vm-agent/package.json").exists(), "{context}");
                 }
                 "remove" => assert!(!there, "{context}"),
                 _ => {
