@@ -127,32 +127,30 @@ impl Layout {
         self.at("/var/triton/identity.json")
     }
 
+    /// Creates the directories of what is known of this boot only: they are gone after a reboot, whoever comes first makes them.
+    ///
+    /// # Errors
+    /// Names the directory that could not be made.
+    pub fn prepare_run(&self) -> Result<(), FileError> {
+        make(&[(self.run_states(), 0o755), (self.at("/run/triton/runtime"), 0o711), (self.locks(), 0o700)])
+    }
+
     /// Creates the directories that every program may count on, with their modes, and the state marker.
     ///
     /// # Errors
     /// Names the directory that could not be made.
     pub fn prepare(&self) -> Result<(), FileError> {
-        use std::os::unix::fs::DirBuilderExt;
+        self.prepare_run()?;
         let directories = [
             (self.machines(), 0o700),
-            (self.run_states(), 0o755),
-            (self.at("/run/triton/runtime"), 0o711),
             (self.at("/var/zonecontrol"), 0o711),
-            (self.locks(), 0o700),
             (self.imgadm().join("images"), 0o755),
             (self.downloads(), 0o700),
             (self.at("/var/run"), 0o755),
             (self.at("/var/log/cn-agent/logs"), 0o755),
             (self.config(), 0o755),
         ];
-        let make = |directory: &Path, mode| {
-            fs::DirBuilder::new().recursive(true).mode(mode).create(directory).map_err(|e| FileError::new("create directory", directory, e))
-        };
-        for (directory, mode) in directories {
-            // Only the directory itself is closed, not those above it.
-            directory.parent().map_or(Ok(()), |parent| make(parent, 0o755))?;
-            make(&directory, mode)?;
-        }
+        make(&directories)?;
         if !self.marker().exists() {
             crate::write_atomic(&self.marker(), b"instances of this compute node are described below this directory\n", 0o644)?;
         }
@@ -207,4 +205,17 @@ impl Identity {
         write_json(&path, &identity, 0o644)?;
         Ok(identity)
     }
+}
+
+/// Makes directories that are missing. Only each itself is closed, not those above it.
+fn make(directories: &[(PathBuf, u32)]) -> Result<(), FileError> {
+    use std::os::unix::fs::DirBuilderExt;
+    let one = |directory: &Path, mode| {
+        fs::DirBuilder::new().recursive(true).mode(mode).create(directory).map_err(|e| FileError::new("create directory", directory, e))
+    };
+    for (directory, mode) in directories {
+        directory.parent().map_or(Ok(()), |parent| one(parent, 0o755))?;
+        one(directory, *mode)?;
+    }
+    Ok(())
 }

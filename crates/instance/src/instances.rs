@@ -39,6 +39,8 @@ impl Instances {
     /// When the node is not set up: no state directory, no storage chosen, its pool not there, no control groups.
     pub fn open(layout: &Layout) -> Result<Self, InstanceError> {
         layout.check_store()?;
+        // The first after a boot finds nothing below `/run`.
+        layout.prepare_run()?;
         let node = |e: &dyn std::error::Error| InstanceError::Node(crate::error::chain_text(e));
         let facts = triton_sysinfo::HostFacts::load(layout).map(NodeFacts::from).unwrap_or_default();
         Ok(Self {
