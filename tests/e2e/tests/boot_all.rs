@@ -35,3 +35,20 @@ fn those_with_autoboot_are_up_after_a_reboot_of_the_machine_and_the_others_are_n
     }
     assert_no_trace(&node, &before);
 }
+
+/// After a reboot nothing is below `/run`: whoever comes first makes what it needs there.
+#[test]
+fn the_first_start_after_a_boot_finds_nothing_below_run() {
+    let node = Node::with_image("bootrun");
+    let mut payload = node.payload(5);
+    payload["autoboot"] = false.into();
+    let uuid = node.create(&payload);
+    node.vmadm(&["update", &uuid, "autoboot=true"]).ok();
+    for folder in [node.layout().locks(), node.layout().run_states(), node.layout().at("/run/triton/runtime")] {
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+    assert_eq!(node.state(&uuid), "stopped");
+    node.vmadm(&["boot-all"]).ok();
+    assert_eq!(node.state(&uuid), "running");
+    node.vmadm(&["delete", &uuid]).ok();
+}

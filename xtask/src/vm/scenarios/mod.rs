@@ -27,7 +27,7 @@ pub struct Scenario {
 
 const ALL: &[Scenario] = &[
     Scenario { name: "power_cut_during_every_verb_and_at_rest", quick: true, matrix: false, run: cut::once },
-    Scenario { name: "reboot_starts_what_ran_and_nothing_else", quick: true, matrix: false, run: reboot::orderly },
+    Scenario { name: "reboot_starts_what_ran_and_nothing_else", quick: false, matrix: false, run: reboot::orderly },
     Scenario { name: "power_cut_at_several_steps", quick: false, matrix: false, run: cut::some },
     Scenario { name: "power_cut_at_every_step", quick: false, matrix: true, run: cut::all },
     Scenario { name: "without_its_pool_nothing_is_reported_as_destroyed", quick: false, matrix: false, run: absent::no_pool },
