@@ -66,7 +66,7 @@ fn locals(count: usize) -> Vec<LocalVm> {
 fn remotes(count: usize) -> Vec<RemoteVm> {
     let vm = |number: usize| {
         json!({"uuid": uuid(0xc0, number), "owner_uuid": uuid(0xb0, number % OWNERS), "ips": [address(11, number)],
-            "tags": {"role": if number % 2 == 0 { "www" } else { "db" }}})
+            "tags": {"role": if number.is_multiple_of(2) { "www" } else { "db" }}})
     };
     (0..count).map(|number| RemoteVm::parse(&object(vm(number))).expect("a remote VM")).collect()
 }

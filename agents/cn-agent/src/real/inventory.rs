@@ -215,9 +215,9 @@ mod tests {
         std::fs::write(layout.machine(uuid), "{").unwrap();
         for broken in 0..2 {
             if broken == 0 {
-                stale.add([uuid])
+                stale.add([uuid]);
             } else {
-                stale.all()
+                stale.all();
             }
             assert_eq!((&vm(uuid)["state"], &vm(uuid)["cpu_cap"]), (&json!("unreadable"), &json!(200)));
         }
