@@ -20,14 +20,17 @@ pub(super) fn hide() -> Result<(), Errno> {
     setrlimit(Resource::RLIMIT_CORE, 0, 0)
 }
 
-/// Takes over the resource limits of process `pid`, whatever the agent's own are.
+/// Takes over the resource limits of process `pid`, as far as this process may: one that is higher than its own needs a capability.
 pub(super) fn limits_of(pid: i32) -> Result<(), Errno> {
     for resource in 0..=libc::RLIMIT_RTTIME {
         let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
         // SAFETY: the kernel writes one limit, and reads none.
         Errno::result(unsafe { libc::prlimit(pid, resource, std::ptr::null(), &raw mut limit) })?;
         // SAFETY: the kernel reads one limit, and writes none.
-        Errno::result(unsafe { libc::prlimit(0, resource, &raw const limit, std::ptr::null_mut()) })?;
+        match Errno::result(unsafe { libc::prlimit(0, resource, &raw const limit, std::ptr::null_mut()) }) {
+            Ok(_) | Err(Errno::EPERM) => {}
+            Err(errno) => return Err(errno),
+        }
     }
     Ok(())
 }
