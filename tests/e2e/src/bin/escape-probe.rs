@@ -230,6 +230,7 @@ fn write_devices() -> Attempt {
         "urandom",
         "fd",
         ".lxc-boot-id",
+        "ttyS1",
         "stdin",
         "stdout",
         "stderr",
