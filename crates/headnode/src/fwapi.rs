@@ -30,7 +30,6 @@ pub struct Question {
 
 /// Which instances elsewhere the rules of an owner speak of.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(rename_all = "camelCase")]
 pub struct Peers {
     /// Tags: `true` for every value, else the values.
     #[serde(default)]
@@ -39,7 +38,7 @@ pub struct Peers {
     #[serde(default)]
     pub vms: Vec<InstanceUuid>,
     /// All of them.
-    #[serde(default)]
+    #[serde(default, rename = "allVMs")]
     pub all_vms: bool,
 }
 

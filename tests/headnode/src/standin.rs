@@ -258,6 +258,15 @@ impl Standin {
         (self.shared.fast.clients(), self.shared.fast.subscriptions())
     }
 
+    /// Makes VMAPI have this instance, as if its node had reported it.
+    ///
+    /// # Errors
+    /// When the database cannot be written.
+    pub fn have_vm(&self, vm: &Value) -> Result<(), StandinError> {
+        let stored = self.shared.store.put(crate::store::Kind::Vm, vm["uuid"].as_str().unwrap_or_default(), vm.clone());
+        stored.map_err(|source| StandinError::Database { file: PathBuf::from(":memory:"), source })
+    }
+
     /// Pushes an event of FWAPI to every subscriber; returns its request id.
     pub fn announce(&self, name: &str, value: &Value) -> String {
         self.shared.announce(name, value)

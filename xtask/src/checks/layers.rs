@@ -53,7 +53,7 @@ const LAYERS: &[Layer] = &[
     Layer {
         name: "programs",
         within: Within::Apart,
-        packages: &["triton-cli", "cn-agent", "vm-agent", "net-agent", "metadata-agent", "mdata-tools", "instance-monitor"],
+        packages: &["triton-cli", "cn-agent", "vm-agent", "net-agent", "firewaller", "metadata-agent", "mdata-tools", "instance-monitor"],
     },
     Layer { name: "judges and tools", within: Within::Together, packages: &["headnode-standin", "triton-e2e", "triton-bench", "xtask"] },
 ];

@@ -1,0 +1,28 @@
+//! `firewaller`: keeps the rules of this compute node's firewall in step with FWAPI (firewaller.md).
+//!
+//! FWAPI is the truth of rules, VMAPI of instances elsewhere. A full comparison runs at start, after each subscription to FWAPI's
+//! events, and every half hour; events in between only make it quicker. What cannot be known (an answer that fails, a list of
+//! instances that is not complete) deletes nothing, and what was in force stays so: also while this agent does not run.
+//!
+//! * [`Backend`]: what the agent needs of the node: its instances, the stored rules, and changes of them.
+//! * [`Worker`]: one task after the other: [`tasks`] for events, [`sync`] for the comparison.
+//! * [`follow`]: the subscription. [`api`]: HTTP on port 2021.
+
+pub mod api;
+mod backend;
+mod follow;
+mod metrics;
+mod sync;
+mod tasks;
+mod want;
+mod worker;
+
+pub use backend::{Backend, Edit, Stored};
+pub use follow::follow;
+pub use metrics::Numbers;
+pub use sync::SyncError;
+pub use tasks::TaskError;
+pub use worker::{Handle, Services, Settings, Task, Worker};
+
+/// The agent's name.
+pub const NAME: &str = "firewaller";

@@ -1,0 +1,85 @@
+//! The agent's numbers for `/metrics` and `status`.
+
+use prometheus_client::metrics::{counter::Counter, gauge::Gauge};
+use serde_json::{Value, json};
+use triton_agent::metrics::Metrics;
+
+/// Counters and gauges. Clones share them.
+#[derive(Clone, Debug, Default)]
+pub struct Numbers {
+    tasks: Counter,
+    failed_tasks: Counter,
+    syncs: Counter,
+    failed_syncs: Counter,
+    lost_events: Counter,
+    bad_rules: Counter,
+    subscriptions: Counter,
+    subscribed: Gauge,
+    doubtful: Gauge,
+}
+
+impl Numbers {
+    /// Registers them.
+    pub fn register(&self, metrics: &Metrics) {
+        metrics.register(|registry| {
+            registry.register("tasks", "Events and requests worked on", self.tasks.clone());
+            registry.register("failed_tasks", "Events and requests that failed", self.failed_tasks.clone());
+            registry.register("syncs", "Complete comparisons with FWAPI", self.syncs.clone());
+            registry.register("failed_syncs", "Comparisons with FWAPI that were not complete", self.failed_syncs.clone());
+            registry.register("lost_events", "Events that came while too many waited; a comparison follows", self.lost_events.clone());
+            registry.register("bad_rules", "Rules of FWAPI that could not be used", self.bad_rules.clone());
+            registry.register("subscriptions", "Subscriptions to FWAPI's events", self.subscriptions.clone());
+            registry.register("subscribed", "FWAPI's events are being received", self.subscribed.clone());
+            registry.register("doubtful_rules", "Rules that FWAPI seems to have lost, kept until it says so again", self.doubtful.clone());
+        });
+    }
+
+    pub(crate) fn task(&self, good: bool) {
+        self.tasks.inc();
+        if !good {
+            self.failed_tasks.inc();
+        }
+    }
+
+    pub(crate) fn sync(&self, good: bool) {
+        if good {
+            self.syncs.inc()
+        } else {
+            self.failed_syncs.inc()
+        };
+    }
+
+    pub(crate) fn lost(&self) {
+        self.lost_events.inc();
+    }
+
+    pub(crate) fn bad_rule(&self) {
+        self.bad_rules.inc();
+    }
+
+    pub(crate) fn subscribed(&self, yes: bool) {
+        if yes {
+            self.subscriptions.inc();
+        }
+        self.subscribed.set(i64::from(yes));
+    }
+
+    pub(crate) fn doubtful(&self, rules: usize) {
+        self.doubtful.set(i64::try_from(rules).unwrap_or(i64::MAX));
+    }
+
+    /// As a document, for the `status` verb.
+    pub fn status(&self) -> Value {
+        json!({
+            "subscribed": self.subscribed.get() == 1,
+            "subscriptions": self.subscriptions.get(),
+            "tasks": self.tasks.get(),
+            "tasks_failed": self.failed_tasks.get(),
+            "syncs": self.syncs.get(),
+            "syncs_failed": self.failed_syncs.get(),
+            "events_lost": self.lost_events.get(),
+            "bad_rules": self.bad_rules.get(),
+            "doubtful_rules": self.doubtful.get(),
+        })
+    }
+}
