@@ -43,6 +43,12 @@ const NEEDS: &[Need] = &[
     Need { package: "iputils-ping", purpose: Purpose::Node, reason: "lets tests send packets from the node to its guests" },
     Need { package: "lxc", purpose: Purpose::Bench, reason: "starts containers by hand, beside ours" },
     Need { package: "nftables", purpose: Purpose::Node, reason: "lets tests judge firewall tables with a second tool" },
+    Need { package: "mmdebstrap", purpose: Purpose::Node, reason: "makes the roots of distributions that tests boot as guests" },
+    Need {
+        package: "debian-archive-keyring",
+        purpose: Purpose::Node,
+        reason: "the keys that the packages of those roots are checked with",
+    },
     Need { package: "mmdebstrap", purpose: Purpose::Image, reason: "makes a root of Debian packages" },
     Need { package: "debian-archive-keyring", purpose: Purpose::Image, reason: "the keys that Debian's packages are checked with" },
     Need { package: "squashfs-tools", purpose: Purpose::Image, reason: "packs the root of the platform image" },

@@ -55,6 +55,8 @@ impl Store for Node {
     fn prepare(&self, uuid: InstanceUuid) -> Result<Option<u32>, String> {
         let owner = self.owners.lock().unwrap().get(&uuid).copied();
         if let Some(base) = owner {
+            // The name of its machine file is an instance's existence (ruling 1).
+            fs::write(self.layout.machine(uuid), "{}").map_err(|error| error.to_string())?;
             zonecontrol::ensure(&self.layout, uuid, IdRange { base, size: 65_536 }).map_err(|error| error.to_string())?;
         }
         Ok(owner)

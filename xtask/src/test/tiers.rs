@@ -54,8 +54,8 @@ impl Tier {
         }
     }
 
-    /// Runs the tier's tests, those whose name contains `filter`; of tier 3 all that is not a matrix, or what every landing runs.
-    pub fn run(self, filter: Option<&str>, whole: bool) -> Report {
+    /// Runs the tier's tests, those whose name contains `filter`; of tier 3 all that is not a matrix.
+    pub fn run(self, filter: Option<&str>) -> Report {
         match self {
             Self::Pure => pure(filter),
             Self::Kernel => match cannot_run_on_kernel() {
@@ -64,7 +64,7 @@ impl Tier {
             },
             Self::Node => match crate::vm::cannot_run() {
                 Some(reason) => Report::NotRun(reason),
-                None => match crate::vm::tier(filter, whole) {
+                None => match crate::vm::tier(filter) {
                     Ok(counts) => Report::Ran(counts),
                     Err(error) => {
                         crate::say::line(format_args!("{error:#}"));

@@ -64,10 +64,10 @@ fn free_memory() -> u64 {
     line.and_then(|line| line.split_whitespace().next()).and_then(|kib| kib.parse::<u64>().ok()).map_or(u64::MAX, |kib| kib / 1024)
 }
 
-/// Tier 3; `whole`, or what every landing runs. Its machine goes afterwards: the next change has another image.
-pub fn tier(filter: Option<&str>, whole: bool) -> Result<Counts> {
+/// Tier 3. Its machine goes afterwards: the next change has another image.
+pub fn tier(filter: Option<&str>) -> Result<Counts> {
     let base = Path::new(DIR);
-    let args = TestArgs { filter: filter.map(str::to_owned), quick: !whole, ..TestArgs::default() };
+    let args = TestArgs { filter: filter.map(str::to_owned), ..TestArgs::default() };
     let counts = run(base, &args);
     super::verbs::remove_tests(base)?;
     counts
