@@ -1,7 +1,7 @@
 //! Doing something inside a guest: running a program there, looking at a file, copying files out of it and into it.
 //!
 //! The agent has threads, and a thread cannot move into another user namespace; so it runs itself again as a small helper, which is
-//! told by its environment what to do ([`Entry`]). The helper enters the guest's control group and, in one call and by a descriptor of
+//! told by its environment what to do (`Entry`). The helper enters the guest's control group and, in one call and by a descriptor of
 //! the guest's init, all of its namespaces. From there on it is the guest's own root with no more than the guest's capabilities, and
 //! every path is resolved in the guest's root by the kernel: no link leads out of it. Of a stopped guest it enters a user namespace with
 //! the guest's ids and the guest's root. Nothing of the guest is executed unless a program was asked for.

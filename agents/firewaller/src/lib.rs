@@ -5,8 +5,8 @@
 //! instances that is not complete) deletes nothing, and what was in force stays so: also while this agent does not run.
 //!
 //! * [`Backend`]: what the agent needs of the node: its instances, the stored rules, and changes of them.
-//! * [`Worker`]: one task after the other: [`tasks`] for events, [`sync`] for the comparison.
-//! * [`follow`]: the subscription. [`api`]: HTTP on port 2021.
+//! * [`Worker`]: one task after the other: `tasks` for events, `sync` for the comparison.
+//! * `follow`: the subscription. `api`: HTTP on port 2021.
 
 pub mod api;
 mod backend;

@@ -5,7 +5,7 @@
 //!
 //! * [`Store`]: the files, under `/var/fw/.lockfile`.
 //! * [`Firewall`]: changes of rules and remote instances, with upstream's words; each change is written first, then in force.
-//! * [`compile`]: from rules and instances to what the table should be; pure.
+//! * [`compile()`]: from rules and instances to what the table should be; pure.
 //! * [`Filter`]: brings the kernel's table there, in one transaction, changing only what differs.
 //!
 //! The kernel's table is the only memory of what is in force: chains and sets that never change are named by what is in them, so

@@ -6,7 +6,7 @@
 //! * [`Spec`]: what one line of text says; [`Spec::parse`] reads it with upstream's messages, its `Display` is the normal form.
 //! * [`Rule`]: a line with its identity and owner: the JSON object of the wire and of `/var/fw/rules`.
 //! * [`VmFacts`] and [`RemoteVm`]: what rules need to know about instances, here and elsewhere.
-//! * [`decide`]: what a set of rules says about one new flow. It is the oracle that compiled tables are compared with, so it
+//! * [`decide()`]: what a set of rules says about one new flow. It is the oracle that compiled tables are compared with, so it
 //!   is written for being read and shares nothing with the compiler.
 
 mod address;

@@ -49,7 +49,7 @@ pub struct SetSpec {
     pub name: String,
     /// Parts of its key.
     pub key: Vec<DataType>,
-    /// Its elements may be ranges: [`Element::range`] for keys of several parts, [`Element::span`] for those of one.
+    /// Its elements may be ranges: [`crate::Element::range`] for keys of several parts, [`crate::Element::span`] for those of one.
     pub intervals: bool,
     /// Its elements may end by time.
     pub timeouts: bool,
