@@ -1,7 +1,7 @@
 //! Changes: only what differs, all of it or nothing, from whatever there is.
 
 use triton_fwrule::{Direction, RemoteVm, Rule};
-use triton_nft::{Batch, Family, Nft};
+use triton_nft::{Family, Nft};
 
 use super::{
     rig::{kernel, run},
@@ -74,12 +74,12 @@ fn kernel_a_refused_change_leaves_what_was_in_force() {
             chain.name = "x".repeat(300);
         }
         let error = rig.filter.apply(&next).unwrap_err();
-        assert!(triton_nft_chain(&error).contains("xxx"), "{error:?}");
+        assert!(with_causes(&error).contains("xxx"), "{error:?}");
         assert_eq!(run("nft list table bridge triton_fw"), before);
     });
 }
 
-fn triton_nft_chain(error: &dyn std::error::Error) -> String {
+fn with_causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(next) = source {
@@ -144,6 +144,5 @@ fn kernel_two_thousand_instances_are_loaded_in_one_change() {
         assert!(rig.filter.apply(&desired).unwrap().messages > 20_000);
         assert_eq!(rig.filter.apply(&desired).unwrap().messages, 0);
         assert_eq!(Nft::open().unwrap().elements(Family::Bridge, TABLE, names::INGRESS).unwrap().len(), 2000);
-        let _ = Batch::new(Family::Bridge, TABLE);
     });
 }
