@@ -4,7 +4,7 @@
 set -eu
 root="$1"
 rm -f "$root"/etc/ssh/ssh_host_* "$root/var/lib/dbus/machine-id" "$root/etc/hostid" "$root/etc/hostname"
-rm -f "$root"/etc/apt/sources.list "$root"/etc/apt/sources.list.d/* "$root"/etc/apt/apt.conf.d/99mmdebstrap
+rm -f "$root/etc/apt/preferences.d/triton-lock" "$root"/etc/apt/sources.list "$root"/etc/apt/sources.list.d/* "$root"/etc/apt/apt.conf.d/99mmdebstrap
 rm -f "$root"/initrd.img* "$root"/vmlinuz* "$root"/boot/initrd.img*
 rm -rf "$root"/root "$root"/var/lib/apt/lists "$root"/var/cache/apt "$root"/var/cache/debconf "$root"/var/lib/systemd/random-seed
 mkdir -m 700 "$root/root"

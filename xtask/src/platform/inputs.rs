@@ -11,7 +11,11 @@ use std::{
 use anyhow::{Context, Result, bail};
 use sha2::{Digest, Sha256};
 
-use super::{at, folder, sources::SUITE};
+use super::{
+    at, folder,
+    lock::{self, Versions},
+    sources::SUITE,
+};
 use crate::{
     guest_tools, hex,
     run::{self, answer},
@@ -68,6 +72,8 @@ impl PackageList {
 pub struct Inputs {
     /// Names of packages.
     pub packages: PackageList,
+    /// Their versions, as far as the mirror still has them.
+    pub lock: Versions,
     /// The release.
     pub stamp: String,
     /// The time that files get, seconds since 1970.
@@ -85,7 +91,8 @@ impl Inputs {
         let stamp = stamp.unwrap_or_else(|| commit_time.strftime("%Y%m%dT%H%M%SZ").to_string());
         let epoch = jiff::civil::DateTime::strptime("%Y%m%dT%H%M%SZ", &stamp)?.to_zoned(jiff::tz::TimeZone::UTC)?.timestamp().as_second();
         let mut base = Sha256::new();
-        for part in [VERSION, SUITE, &list, &workspace::read("platform/build/modules.sh")?, &workspace::read("platform/build/tidy.sh")?] {
+        let lock = lock::text()?;
+        for part in [VERSION, SUITE, &list, &lock, &workspace::read("platform/build/modules.sh")?, &workspace::read("platform/build/tidy.sh")?] {
             base.update(part);
             base.update([0]);
         }
@@ -95,6 +102,7 @@ impl Inputs {
         tree(&mut finish, &folder().join("overlay"), Path::new(""))?;
         Ok(Self {
             packages: PackageList::parse(&list)?,
+            lock: lock::parse(&lock)?,
             stamp,
             epoch,
             base: hex(&base.finalize())[..16].to_owned(),

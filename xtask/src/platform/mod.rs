@@ -7,6 +7,7 @@
 mod base;
 mod finish;
 mod inputs;
+mod lock;
 mod outputs;
 mod sources;
 
@@ -42,6 +43,10 @@ pub struct ImageArgs {
     /// Build the packages' layer again from the packages as they are now
     #[arg(long)]
     pub refresh: bool,
+
+    /// Write platform/packages.lock: the versions of packages as they are in the base that is used or built now
+    #[arg(long)]
+    pub lock: bool,
 
     /// Print the result as one JSON object on standard output
     #[arg(long)]
@@ -112,7 +117,9 @@ pub fn ensure(args: &ImageArgs, progress: &mut Progress) -> Result<Built> {
     progress.begin("packages and the ZFS module (10 to 20 minutes when not in the cache)");
     let inputs = inputs::Inputs::read(args.stamp.clone())?;
     let base = base::ensure(&inputs, &cache_folder(), args.refresh, progress)?;
-    progress.done(format_args!("{}, {}", if base.cached { "cached" } else { "built" }, base.key));
+    let (inputs, base) = if args.lock { base::make_lock(&inputs, base, &cache_folder())? } else { (inputs, base) };
+    let unlocked = base::unlocked(&inputs, &base)?;
+    progress.done(format_args!("{}, {}{unlocked}", if base.cached { "cached" } else { "built" }, base.key));
 
     progress.begin("root, initrd, squashfs");
     let key = inputs.final_key(&base.identity()?, &programs)?;

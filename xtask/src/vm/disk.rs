@@ -1,4 +1,4 @@
-//! The machine's disks: the image, read-only, and one for the pool. And its key.
+//! The machine's disks: the image, read-only, one for the pool, one to spare. And its key.
 
 use std::{
     fs,
@@ -11,8 +11,9 @@ use anyhow::{Context, Result};
 
 use crate::{platform::Built, run, say::Progress};
 
-/// Size of the pool's disk; it takes what is written.
+/// Sizes of the pool's disk and of the spare one; they take what is written.
 const SIZE: &str = "24G";
+const SPARE: &str = "2G";
 
 /// A file system with `live/filesystem.squashfs`, beside the image.
 pub fn medium(built: &Built, progress: &mut Progress) -> Result<PathBuf> {
@@ -56,13 +57,15 @@ pub fn keep(dir: &Path, built: &Built) -> Result<PathBuf> {
     Ok(to)
 }
 
-/// The pool's disk and the key, made where they are missing.
+/// The disks and the key, made where they are missing.
 pub fn ensure(dir: &Path, progress: &mut Progress) -> Result<()> {
-    let (disk, key) = (pool(dir), key(dir));
-    if !disk.is_file() {
-        let mut command = Command::new("qemu-img");
-        command.args(["create", "-q", "-f", "qcow2"]).arg(&disk).arg(SIZE);
-        run::succeed(command, Duration::from_secs(60), progress)?;
+    let key = key(dir);
+    for (disk, size) in [(pool(dir), SIZE), (spare(dir), SPARE)] {
+        if !disk.is_file() {
+            let mut command = Command::new("qemu-img");
+            command.args(["create", "-q", "-f", "qcow2"]).arg(&disk).arg(size);
+            run::succeed(command, Duration::from_secs(60), progress)?;
+        }
     }
     if !key.is_file() {
         let mut command = Command::new("ssh-keygen");
@@ -72,12 +75,22 @@ pub fn ensure(dir: &Path, progress: &mut Progress) -> Result<()> {
     Ok(())
 }
 
-/// Removes the pool's disk, with all saved states.
+/// Removes the disks, with all saved states.
 pub fn remove(dir: &Path) -> Result<()> {
-    match fs::remove_file(pool(dir)) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error).context("could not remove the old disk"),
-        _ => Ok(()),
+    for disk in [pool(dir), spare(dir)] {
+        match fs::remove_file(&disk) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(error).with_context(|| format!("could not remove {}", disk.display()));
+            }
+            _ => {}
+        }
     }
+    Ok(())
+}
+
+/// An empty disk, for a second pool or a set-up.
+pub fn spare(dir: &Path) -> PathBuf {
+    dir.join("spare.qcow2")
 }
 
 /// The pool's disk.

@@ -150,6 +150,8 @@ fn arguments(dir: &Path, state: &State, key: &str, append: &str) -> Vec<String> 
         ("-drive", format!("file={},format=raw,if=virtio,readonly=on", text(medium))),
         ("-drive", format!("file={},format=qcow2,if=none,id=pool,discard=unmap", text(disk::pool(dir)))),
         ("-device", "virtio-blk-pci,drive=pool,serial=zones".to_owned()),
+        ("-drive", format!("file={},format=qcow2,if=none,id=spare,discard=unmap", text(disk::spare(dir)))),
+        ("-device", "virtio-blk-pci,drive=spare,serial=spare".to_owned()),
         // The node reaches nothing: what comes in are the forwarded ports.
         ("-netdev", format!("user,id=net,restrict=on,{forwards}")),
         ("-device", format!("virtio-net-pci,netdev=net,romfile=,mac={}", mac(0, state.number))),

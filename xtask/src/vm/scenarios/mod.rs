@@ -5,6 +5,7 @@
 mod absent;
 mod cut;
 mod pair;
+mod pool;
 mod reboot;
 mod vm;
 
@@ -31,6 +32,8 @@ const ALL: &[Scenario] = &[
     Scenario { name: "power_cut_at_several_steps", quick: false, matrix: false, run: cut::some },
     Scenario { name: "power_cut_at_every_step", quick: false, matrix: true, run: cut::all },
     Scenario { name: "without_its_pool_nothing_is_reported_as_destroyed", quick: false, matrix: false, run: absent::no_pool },
+    Scenario { name: "pool_with_the_marker_and_no_other", quick: false, matrix: false, run: pool::marker_and_reset },
+    Scenario { name: "pool_is_reset_by_its_property", quick: false, matrix: false, run: pool::reset_by_property },
     Scenario { name: "pair_moves_an_instance_with_its_data", quick: false, matrix: false, run: pair::transfer },
 ];
 
