@@ -38,7 +38,7 @@ package="$root/tmp/triton-zfs-modules"
 mkdir -p "$package/DEBIAN"
 printf '%s\n' 'Package: triton-zfs-modules' "Version: $version" 'Architecture: all' 'Maintainer: Triton <root@localhost>' \
     'Provides: zfs-modules' 'Description: OpenZFS modules of this image, compiled for its kernel' >"$package/DEBIAN/control"
-chroot "$root" dpkg-deb -q --build --root-owner-group /tmp/triton-zfs-modules /tmp/triton-zfs-modules.deb
+chroot "$root" dpkg-deb --build --root-owner-group /tmp/triton-zfs-modules /tmp/triton-zfs-modules.deb
 chroot "$root" dpkg -i /tmp/triton-zfs-modules.deb
 rm -rf "$package" "$package.deb"
 # Nothing of the removal needs an initrd: one is made when the image is finished.

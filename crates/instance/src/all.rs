@@ -1,4 +1,4 @@
-//! All instances at once: started when the machine boots, ended when it goes down (instances case 74, ruling 40).
+//! All instances at once: mounted and started when the machine boots, ended when it goes down (instances case 74, ruling 40).
 
 use std::{
     sync::{
@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use triton_types::{InstanceUuid, Lifecycle};
+use triton_types::{InstanceUuid, Lifecycle, StorageKind};
 
 use crate::{InstanceError, Instances, StopOptions, instances::PATIENCE, observe::Presence};
 
@@ -57,6 +57,31 @@ impl Instances {
         });
         report.failed.extend(unreadable);
         Ok(report)
+    }
+
+    /// Mounts the dataset of every instance, at most `jobs` at a time: the documents of an instance are on it, and readers that
+    /// do not mount would take them for empty. Where instances are directories there is nothing to do.
+    ///
+    /// # Errors
+    /// When the store of instances is not there.
+    pub fn mount_all(&self, jobs: usize, progress: &Progress<'_>) -> Result<AllReport, InstanceError> {
+        let uuids = self.machines.uuids()?;
+        if self.storage.kind() == StorageKind::Dir {
+            return Ok(AllReport::default());
+        }
+        Ok(in_parallel(&uuids, jobs, progress, |uuid| {
+            // One that is being made, or is half gone, is for those who finish that.
+            match self.machines.read_alone(uuid) {
+                Ok(file) if file.lifecycle == Lifecycle::Installed => {}
+                Ok(_) | Err(InstanceError::NotFound { .. }) => return Ok(false),
+                Err(error) => return Err(error),
+            }
+            if self.storage.root(uuid).is_dir() {
+                return Ok(false);
+            }
+            self.storage.mount_instance(uuid).map_err(InstanceError::step("mount", uuid))?;
+            Ok(true)
+        }))
     }
 
     /// Ends every guest, at most `jobs` at a time, each asked first and killed after `timeout`. `autoboot` stays as it is.

@@ -2,12 +2,19 @@
 
 use clap::Args;
 
-/// `boot-all`.
+/// `boot-all`, `mount-all`.
 #[derive(Debug, Args)]
 pub struct BootAll {
-    /// Instances that are started at a time; twice the number of processors unless given
+    /// Instances that are worked on at a time; twice the number of processors unless given
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub jobs: Option<u16>,
+}
+
+impl BootAll {
+    /// Instances at a time.
+    pub fn jobs(&self) -> usize {
+        self.jobs.map_or_else(|| 2 * std::thread::available_parallelism().map_or(1, usize::from), usize::from)
+    }
 }
 
 /// `halt-all`.

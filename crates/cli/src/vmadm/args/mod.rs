@@ -95,6 +95,8 @@ pub enum Verb {
     Receive(Input),
     /// Documented for HVM brands only; always refused here
     Sysrq(Sysrq),
+    /// Mount the dataset of every instance, as the machine does when it boots; nothing is started
+    MountAll(BootAll),
     /// Start every instance with autoboot that does not run, as the machine does when it boots
     BootAll(BootAll),
     /// Stop every running instance, as the machine does when it goes down; autoboot stays as it is

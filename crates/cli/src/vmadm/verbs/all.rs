@@ -1,6 +1,6 @@
 //! The verbs for all instances, which the machine's own boot and shutdown call.
 
-use std::{thread, time::Duration};
+use std::time::Duration;
 
 use triton_instance::{AllReport, InstanceError, Instances, chain};
 use triton_types::InstanceUuid;
@@ -11,9 +11,17 @@ use super::super::{
     say,
 };
 
+pub(super) fn mount_all(instances: &Instances, arguments: &BootAll) -> Result<(), Failure> {
+    let report = instances.mount_all(arguments.jobs(), &|uuid, result| {
+        if let Err(error) = result {
+            say(&format!("Failed to mount VM {uuid}: {}", chain(error)));
+        }
+    })?;
+    sum_up("mounted", &report)
+}
+
 pub(super) fn boot_all(instances: &Instances, arguments: &BootAll) -> Result<(), Failure> {
-    let jobs = arguments.jobs.map_or_else(|| 2 * thread::available_parallelism().map_or(1, usize::from), usize::from);
-    let report = instances.boot_all(jobs, &|uuid, result| tell("started", "start", uuid, result))?;
+    let report = instances.boot_all(arguments.jobs(), &|uuid, result| tell("started", "start", uuid, result))?;
     sum_up("started", &report)
 }
 

@@ -71,6 +71,7 @@ pub(super) fn run(layout: &Layout, verb: Verb) -> Result<(), Failure> {
         Verb::Send(target) => transfer::send(&instances, target.uuid)?,
         Verb::Receive(source) => transfer::receive(&instances, &source)?,
         Verb::Sysrq(target) => query::sysrq(&instances, target.uuid)?,
+        Verb::MountAll(arguments) => all::mount_all(&instances, &arguments)?,
         Verb::BootAll(arguments) => all::boot_all(&instances, &arguments)?,
         Verb::HaltAll(arguments) => all::halt_all(&instances, &arguments)?,
         Verb::Completion { .. } => {}
