@@ -8,7 +8,7 @@ use super::{super::bed::Bed, vm};
 const SPARE: &str = "/dev/disk/by-id/virtio-spare";
 
 /// What the boot said about pools, on the console too.
-const SAID: &str = "journalctl -b --no-pager -o cat -k -u triton-system-pool | grep system-pool:";
+const SAID: &str = "journalctl -b -k --no-pager -o cat | grep system-pool:";
 
 /// platform cases 4 to 7: the marker decides; a reset destroys that pool and no other; a doubt destroys none.
 pub fn marker_and_reset(bed: &mut Bed) -> Result<()> {
