@@ -4,6 +4,7 @@
 
 mod absent;
 mod cut;
+mod many;
 mod pair;
 mod pool;
 mod reboot;
@@ -34,6 +35,7 @@ const ALL: &[Scenario] = &[
     Scenario { name: "without_its_pool_nothing_is_reported_as_destroyed", quick: false, matrix: false, run: absent::no_pool },
     Scenario { name: "pool_with_the_marker_and_no_other", quick: false, matrix: false, run: pool::marker_and_reset },
     Scenario { name: "pool_is_reset_by_its_property", quick: false, matrix: false, run: pool::reset_by_property },
+    Scenario { name: "many_instances_at_once_leave_nothing", quick: false, matrix: false, run: many::at_once },
     Scenario { name: "pair_moves_an_instance_with_its_data", quick: false, matrix: false, run: pair::transfer },
 ];
 
