@@ -30,10 +30,10 @@ pub fn no_pool(bed: &mut Bed) -> Result<()> {
 
     // The pool had the configuration too: the agent gets one that leads to a VMAPI that knows the instance.
     let headnode = platform::stripped(&workspace::target_folder()?.join("debug/headnode"), &platform::stripped_folder("debug")?)?;
-    bed.push(&[headnode], "/run/bed")?;
+    bed.push(&[headnode], "/root/bed")?;
     let config = json!({"vmapi_url": format!("http://{VMAPI}"), "no_rabbit": true});
     bed.run(&format!(
-        "set -e; mkdir -p /run/bed/images /opt/smartdc/agents/etc; systemd-run -q --unit bed-headnode /run/bed/headnode --images /run/bed/images; \
+        "set -e; mkdir -p /root/bed/images /opt/smartdc/agents/etc; systemd-run -q --unit bed-headnode /root/bed/headnode --images /root/bed/images; \
          echo '{config}' >/opt/smartdc/agents/etc/vm-agent.config.json"
     ))?;
     bed.until("VMAPI answers", &format!("curl -sf http://{VMAPI}/ping"), Duration::from_secs(60))?;
