@@ -120,7 +120,8 @@ pub fn plan(config: &VmConfig, tags: &NicTags) -> Result<NetworkPlan, NetworkErr
     }
     for nic in &config.nics {
         // What is larger would leave the guest and be dropped on the way, without a word (net-agent case 81).
-        let most = tags.get(&nic.nic_tag).filter(|tag| !tag.etherstub).map(triton_nictag::Tag::effective_mtu);
+        // A network within the node carries whatever its ports do, unless its tag says otherwise.
+        let most = tags.get(&nic.nic_tag).and_then(|tag| if tag.etherstub { tag.mtu } else { Some(tag.effective_mtu()) });
         if let (Some(mtu), Some(most)) = (nic.mtu, most)
             && mtu > most
         {

@@ -59,14 +59,14 @@ pub fn figures(instances: usize, rounds: usize) -> Vec<Figure> {
     figures
 }
 
-/// A link for each NIC, named as the host's end of a guest's.
+/// A link for each NIC, named as the host's end of a guest's. Of a kind that has no other end: that would be a link of the machine's own.
 fn links(node: &Node) {
     let machines = Machines::new(node.layout());
     let mut lines = String::new();
     for uuid in machines.uuids().expect("the store is there") {
         let file = machines.read_alone(uuid).expect("it was just written");
         for protection in protections(&file.config) {
-            lines.push_str(&format!("link add {} type dummy\n", protection.link));
+            lines.push_str(&format!("link add {} type bridge\n", protection.link));
         }
     }
     let batch = node.layout().at("/var/tmp/links");

@@ -141,9 +141,7 @@ pub fn packet(from: IpAddr, to: IpAddr, protocol: u8, fragment: u16, port: u16) 
     }
 }
 
-/// An Ethernet frame.
+/// An Ethernet frame, not padded: bridges may cut packets to the length that they say.
 pub fn frame(from: Mac, to: Mac, (kind, payload): (u16, Vec<u8>)) -> Vec<u8> {
-    let mut frame = [&to.0[..], &from.0, &kind.to_be_bytes(), &payload].concat();
-    frame.resize(frame.len().max(60), 0);
-    frame
+    [&to.0[..], &from.0, &kind.to_be_bytes(), &payload].concat()
 }

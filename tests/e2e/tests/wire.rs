@@ -125,7 +125,11 @@ fn the_traffic_of_one_is_not_diverted(node: &Node, vlan: u16) {
             let sent = datagram(5, 6, mac(5), number);
             [&learning.wire, uplink.of(vlan)].iter().for_each(|wire| wire.clear());
             a.wire.send(&sent);
-            assert!(b.wire.hears(&sent, Instant::now() + PATIENCE), "after {who}");
+            assert!(
+                b.wire.hears(&sent, Instant::now() + PATIENCE),
+                "after {who}: {:#}",
+                node.vmadm(&["info", &a.uuid, "nics"]).ok().json()
+            );
             for (name, wire) in [("the onlooker", &learning.wire), ("the wire", uplink.of(vlan))] {
                 assert!(!wire.hears(&sent, Instant::now() + SILENCE), "{name} sees it after {who}");
             }
