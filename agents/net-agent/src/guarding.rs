@@ -27,6 +27,8 @@ use crate::metrics::Numbers;
 const LOOK: Duration = Duration::from_secs(30);
 /// How long changes of the table gather before its sets are held against all NICs: guests start and stop in numbers.
 const GATHER: Duration = Duration::from_secs(1);
+/// After such a comparison comes a pause of so many times its length.
+const REST: u32 = 20;
 /// The sets are held against all NICs at least this often.
 const COMPARE: Duration = Duration::from_secs(300);
 /// Pause after a failure.
@@ -82,7 +84,7 @@ impl Keeper {
                 // What happened before is seen now.
                 let mut pending = !self.repair();
                 let _ = looked.try_send(());
-                let mut compare_at = Instant::now();
+                let (mut compare_at, mut rested_at) = (Instant::now(), Instant::now());
                 while !self.stop.load(Ordering::Relaxed) {
                     let patience = if pending { AFTER_FAILURE } else { LOOK.min(compare_at.saturating_duration_since(Instant::now())) };
                     let changes = events.wait(patience)?;
@@ -95,12 +97,14 @@ impl Keeper {
                     }
                     let now = Instant::now();
                     if changed {
-                        compare_at = compare_at.min(now + GATHER);
+                        compare_at = compare_at.min((now + GATHER).max(rested_at));
                     }
                     if now >= compare_at {
                         let right = self.compare();
                         // What was put right comes back as a change of the table, and is looked at once more.
                         compare_at = Instant::now() + if right { COMPARE } else { AFTER_FAILURE };
+                        // It holds the guard's lock: however often guests start, others have most of the time.
+                        rested_at = Instant::now() + now.elapsed() * REST;
                     }
                 }
                 Ok(())

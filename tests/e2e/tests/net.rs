@@ -122,7 +122,8 @@ fn agents_that_are_killed_at_random_leave_napi_and_vmapi_with_the_truth() {
         let headnode = Headnode::start(&node);
         let server = headnode.server();
         let mut agents = Reporters::start(&node);
-        let end = Instant::now() + Duration::from_secs(seconds);
+        let begun = Instant::now();
+        let end = begun + Duration::from_secs(seconds);
         let mut here: BTreeMap<u8, String> = BTreeMap::new();
         let mut gone: Vec<(u8, String)> = Vec::new();
         let (mut next, mut kills) = (5, 0);
@@ -134,8 +135,10 @@ fn agents_that_are_killed_at_random_leave_napi_and_vmapi_with_the_truth() {
             }
             let chosen = here.iter().nth(rand::random_range(0..here.len())).map(|(host, uuid)| (*host, uuid.clone()));
             let Some((host, uuid)) = chosen else { break };
+            // Addresses last to the end.
+            let due = 10.0 + 180.0 * begun.elapsed().as_secs_f64() / seconds as f64;
             match rand::random_range(0..4) {
-                0 => {
+                0 if f64::from(next) < due => {
                     node.vmadm(&["delete", &uuid]).ok();
                     here.remove(&host);
                     gone.push((host, uuid));

@@ -450,7 +450,8 @@ fn kernel_options_of_ipv4_hide_nothing_and_reports_of_groups_pass() {
         answer[14 + 20 + 8] = 2;
         let local = "fe80::8:20ff:fe00:a";
         let report = |from: &str, source| {
-            let listener = [&[58, 0, 5, 2, 0, 0, 1, 0][..], &[143, 0, 0, 0, 0, 0, 0, 1], &[4, 0, 0, 0], &[0xff, 2], &[0; 13], &[1]].concat();
+            let listener =
+                [&[58, 0, 5, 2, 0, 0, 1, 0][..], &[143, 0, 0, 0, 0, 0, 0, 1], &[4, 0, 0, 0], &[0xff, 2], &[0; 13], &[1]].concat();
             ipv6(source, from, 0, &listener)
         };
         let mut frames = vec![
