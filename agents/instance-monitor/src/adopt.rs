@@ -46,6 +46,7 @@ pub fn adopt(node: &Node, starter: Starter) -> Result<(), String> {
     ffi::trim_heap();
     let mut fds = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
     while let Err(Errno::EINTR) = poll(&mut fds, PollTimeout::NONE) {}
+    supervisor::tell_death(node);
     await_boot_child(node, &record);
     let rebooted = node.records.end().ok().flatten().is_some_and(|end| end.reboot);
     let stopping = node.runs.read(node.uuid).is_ok_and(|run| run.phase == RunPhase::Stopping);

@@ -17,7 +17,7 @@ use nix::{
     unistd::Pid,
 };
 use triton_lxc::{ExitOutcome, log_errors};
-use triton_process::is_alive;
+use triton_process::{PidFd, is_alive};
 use triton_types::ProcessRef;
 
 use crate::{boot_child::BootChild, channel::Receiver, note::chain, readiness::ERROR_LIMIT};
@@ -119,8 +119,16 @@ impl Guest {
         }
     }
 
-    /// Waits until init has ended.
-    pub fn wait(self) -> Result<ExitOutcome, String> {
+    /// Waits until the boot is over: init has ended, and liblxc has cleared up after it. `dead` is called between the two, as liblxc takes
+    /// its time.
+    pub fn wait(self, dead: impl FnOnce()) -> Result<ExitOutcome, String> {
+        if let Some(init) = self.init.and_then(PidFd::open) {
+            let mut fds = [PollFd::new(self.child.as_fd(), PollFlags::POLLIN), PollFd::new(init.as_fd(), PollFlags::POLLIN)];
+            while let Err(Errno::EINTR) = poll(&mut fds, PollTimeout::NONE) {}
+            if !ready(&fds[0]) {
+                dead();
+            }
+        }
         let mut fds = [PollFd::new(self.child.as_fd(), PollFlags::POLLIN)];
         while let Err(Errno::EINTR) = poll(&mut fds, PollTimeout::NONE) {}
         self.finish().1

@@ -75,7 +75,7 @@ pub fn boot_until_end(node: &Node, mut starter: Option<Starter>, line: Option<&L
         ffi::trim_heap();
         let outcome = match running {
             Err(outcome) => outcome,
-            Ok(guest) => guest.wait().unwrap_or_else(|reason| {
+            Ok(guest) => guest.wait(|| tell_death(node)).unwrap_or_else(|reason| {
                 note::error(node.uuid, &reason);
                 ExitOutcome::Signalled(libc::SIGKILL)
             }),
@@ -89,6 +89,13 @@ pub fn boot_until_end(node: &Node, mut starter: Option<Starter>, line: Option<&L
             return fail(node, Some(&record), None, reason);
         }
         std::thread::sleep(pauses.after(begun.elapsed(), chance()));
+    }
+}
+
+/// Init is dead: watchers are told to look at once, and see that nothing runs, while what is left of the guest is cleared up.
+pub fn tell_death(node: &Node) {
+    if let Err(error) = node.runs.bump(node.uuid) {
+        note::warn(node.uuid, &format!("the death of init could not be told: {}", chain(&error)));
     }
 }
 

@@ -311,14 +311,14 @@ impl Agent {
             }
             (Ok(()), Err(error)) => {
                 warn!(vm_uuid = %uuid, error, "an instance lost a NIC and was not rebooted");
-                self.core.given(uuid, change, false);
+                self.core.given(uuid, change, false, now);
                 Outcome::Failed
             }
             (Ok(()), Ok(rebooted)) => {
                 if rebooted {
                     self.numbers.rebooted();
                 }
-                self.core.given(uuid, change, rebooted);
+                self.core.given(uuid, change, rebooted, now);
                 Outcome::Done
             }
         };

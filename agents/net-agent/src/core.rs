@@ -23,6 +23,10 @@ use crate::{
 
 /// Between two looks at all NICs that NAPI has here.
 pub const LIST_EVERY: Duration = Duration::from_secs(3600);
+/// First pause before a change that cannot be seen is made again; it doubles each time, up to [`TRY_AT_MOST_EVERY`].
+const TRY_AGAIN: Duration = Duration::from_secs(60);
+/// The longest of those pauses.
+const TRY_AT_MOST_EVERY: Duration = Duration::from_secs(3600);
 /// NICs that NAPI announced and that nobody here has, at most.
 const AWAITED: usize = 4096;
 
@@ -81,8 +85,17 @@ struct Vm {
     /// What it was when it could last be read; none if it is hidden or never could.
     view: Option<VmView>,
     unreadable: bool,
-    /// The last change that was made: what is still lacking after it is not asked for again.
-    tried: Option<JsonMap>,
+    /// The last change that was made, while the instance has not been seen to be another than before it.
+    tried: Option<Tried>,
+}
+
+/// A change that was made and cannot be seen: it was not taken, or somebody undid it before the instance was looked at.
+#[derive(Debug)]
+struct Tried {
+    payload: JsonMap,
+    /// It is not made again before this.
+    again: Instant,
+    pause: Duration,
 }
 
 /// What is kept over restarts.

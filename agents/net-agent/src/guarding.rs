@@ -18,13 +18,19 @@ use nix::net::if_::if_indextoname;
 use triton_agent::chain;
 use triton_files::Layout;
 use triton_guard::{COPIES, Guard, Heard, Lesson, Snoop, TABLE};
-use triton_instance::guard::{all_protections, repair};
+use triton_instance::guard::{all_protections, compare, repair};
 use triton_nft::{Change, Copy, Events, Logs, NftError};
 
 use crate::metrics::Numbers;
 
 /// The table is looked at at least this often, whatever notices say.
 const LOOK: Duration = Duration::from_secs(30);
+/// How long changes of the table gather before its sets are held against all NICs: guests start and stop in numbers.
+const GATHER: Duration = Duration::from_secs(1);
+/// After such a comparison comes a pause of so many times its length.
+const REST: u32 = 20;
+/// The sets are held against all NICs at least this often.
+const COMPARE: Duration = Duration::from_secs(300);
 /// Pause after a failure.
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
 /// Pause after copies could not be asked for: somebody else reads them, or this kernel makes none.
@@ -78,13 +84,27 @@ impl Keeper {
                 // What happened before is seen now.
                 let mut pending = !self.repair();
                 let _ = looked.try_send(());
+                let (mut compare_at, mut rested_at) = (Instant::now(), Instant::now());
                 while !self.stop.load(Ordering::Relaxed) {
-                    let changes = events.wait(if pending { AFTER_FAILURE } else { LOOK })?;
+                    let patience = if pending { AFTER_FAILURE } else { LOOK.min(compare_at.saturating_duration_since(Instant::now())) };
+                    let changes = events.wait(patience)?;
                     let quiet = changes.is_empty();
                     let concerns =
                         |change: &Change| matches!(change, Change::Lost) || matches!(change, Change::Table(table) if table == TABLE);
-                    if pending || quiet || changes.iter().any(concerns) {
+                    let changed = changes.iter().any(concerns);
+                    if pending || quiet || changed {
                         pending = !self.repair();
+                    }
+                    let now = Instant::now();
+                    if changed {
+                        compare_at = compare_at.min((now + GATHER).max(rested_at));
+                    }
+                    if now >= compare_at {
+                        let right = self.compare();
+                        // What was put right comes back as a change of the table, and is looked at once more.
+                        compare_at = Instant::now() + if right { COMPARE } else { AFTER_FAILURE };
+                        // It holds the guard's lock: however often guests start, others have most of the time.
+                        rested_at = Instant::now() + now.elapsed() * REST;
                     }
                 }
                 Ok(())
@@ -114,6 +134,22 @@ impl Keeper {
         self.said = false;
         self.numbers.guard(true);
         true
+    }
+
+    /// False if it has to be tried again.
+    fn compare(&mut self) -> bool {
+        match compare(&self.layout) {
+            Ok(links) if links.is_empty() => true,
+            Ok(links) => {
+                tracing::warn!(?links, "the guard's sets were not as the NICs say: they are put right");
+                self.numbers.repaired();
+                true
+            }
+            Err(error) => {
+                self.say(&error);
+                false
+            }
+        }
     }
 
     /// Says the first of a row of failures.

@@ -107,3 +107,32 @@ fn kernel_a_table_that_went_with_its_last_nic_is_not_made_again() {
     assert!(run("nft list table bridge triton_guard").contains(&other));
     drop(guarding);
 }
+
+/// net-agent section 16, ruling 9
+#[test]
+fn kernel_elements_that_somebody_added_or_removed_by_hand_are_put_right() {
+    let node = Node::new();
+    let (_, link) = node.instance("10.0.0.5", RunPhase::Running, true);
+    let (_, other) = node.instance("10.0.0.6", RunPhase::Running, true);
+    let numbers = Numbers::default();
+    let guarding = Guarding::start(&node.layout, &numbers).unwrap();
+    let rules = || run("nft list table bridge triton_guard");
+    let right = |what: &str, is: &dyn Fn(&str) -> bool| {
+        until(what, || is(&rules()));
+        assert!(rules().contains(&other), "the other one's entries stay");
+    };
+    run(&format!("nft delete element bridge triton_guard address4 {{ {link} . 10.0.0.5 }}"));
+    right("the address", &|rules| rules.contains(&format!("\"{link}\" . 10.0.0.5")));
+    run(&format!("nft add element bridge triton_guard address4 {{ {link} . 10.0.0.66 }}"));
+    right("the end of an address that is not the NIC's", &|rules| !rules.contains("10.0.0.66"));
+    run(&format!("nft add element bridge triton_guard any_address {{ {link} }}"));
+    right("the end of a permission", &|_| !run("nft list set bridge triton_guard any_address").contains(&link));
+    run(&format!("nft delete element bridge triton_guard known {{ {link} }}"));
+    right("the link", &|_| run("nft list set bridge triton_guard known").contains(&link));
+    // A link that is no NIC's gets nothing.
+    run("ip link add vtstrange type veth");
+    run("nft add element bridge triton_guard known { vtstrange }");
+    right("the end of a stranger", &|rules| !rules.contains("vtstrange"));
+    assert!(numbers.status()["guard_repairs"].as_u64().unwrap() >= 6);
+    drop(guarding);
+}

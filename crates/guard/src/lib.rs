@@ -7,6 +7,7 @@
 //! Rules are few and the same on every node; sets keyed by the name of the host's link say what each NIC may do (ruling 14). A link
 //! whose name begins as a guest's and that is in no set may send nothing (ruling 18).
 
+mod compare;
 mod counters;
 mod elements;
 mod error;

@@ -13,16 +13,16 @@ use crate::{
 };
 
 /// How long a change waits for another; each takes milliseconds.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 /// How often a change is tried anew because somebody emptied the table meanwhile.
 const TRIES: usize = 5;
 
 /// The guard of the network namespace in which it was opened.
 #[derive(Debug)]
 pub struct Guard {
-    nft: Nft,
-    lock: PathBuf,
-    learned: Store,
+    pub(crate) nft: Nft,
+    pub(crate) lock: PathBuf,
+    pub(crate) learned: Store,
 }
 
 impl Guard {
@@ -118,11 +118,21 @@ impl Guard {
         if links.is_empty() || !self.is_there()? {
             return Ok(());
         }
-        let mut batch = Batch::new(Family::Bridge, TABLE);
         let known = self.nft.elements(Family::Bridge, TABLE, KNOWN)?;
         if known.iter().all(|stored| links.iter().any(|name| stored.key.begins_with_name(name))) {
-            return Ok(self.nft.commit(batch.without_table())?);
+            return Ok(self.nft.commit(Batch::new(Family::Bridge, TABLE).without_table())?);
         }
+        let batch = self.without(links)?;
+        match self.nft.commit(batch) {
+            // Somebody emptied the table: they are forgotten.
+            Err(error) if error.is_missing() => Ok(()),
+            result => Ok(result?),
+        }
+    }
+
+    /// What takes all elements of these links away.
+    pub(crate) fn without(&mut self, links: &[String]) -> Result<Batch, NftError> {
+        let mut batch = Batch::new(Family::Bridge, TABLE);
         let elements: Vec<Element> = links.iter().map(|name| link(name)).collect();
         for set in all_link_sets() {
             batch = batch.without_elements(set, &elements);
@@ -136,11 +146,7 @@ impl Guard {
             let stored: Vec<Element> = self.stored(set, links)?;
             batch = batch.without_elements(set, &stored);
         }
-        match self.nft.commit(batch) {
-            // Somebody emptied the table: they are forgotten.
-            Err(error) if error.is_missing() => Ok(()),
-            result => Ok(result?),
-        }
+        Ok(batch)
     }
 
     /// Lets a NIC send from an address that it was given, for so long (ruling 25). It is remembered below `/run`, and in force again after
@@ -215,7 +221,7 @@ impl Guard {
         Ok(ours.map(triton_nft::Stored::element).collect())
     }
 
-    fn change(&mut self, these: &[Protection]) -> Result<(), GuardError> {
+    pub(crate) fn change(&mut self, these: &[Protection]) -> Result<(), GuardError> {
         let links: Vec<String> = these.iter().map(|protection| protection.link.clone()).collect();
         let mut add: BTreeMap<&'static str, Vec<Element>> = BTreeMap::new();
         let mut remove: BTreeMap<&'static str, Vec<Element>> = BTreeMap::new();
@@ -255,7 +261,8 @@ impl Guard {
         Ok(self.nft.commit(batch)?)
     }
 
-    fn rebuild(&mut self, all: &[Protection]) -> Result<(), GuardError> {
+    /// Everything that is in the sets for these NICs, and for no other.
+    pub(crate) fn wanted(&self, all: &[Protection]) -> BTreeMap<&'static str, Vec<Element>> {
         let mut elements: BTreeMap<&'static str, Vec<Element>> = BTreeMap::new();
         for protection in all {
             for set in of_link(protection).0 {
@@ -271,6 +278,11 @@ impl Guard {
                 }
             }
         }
+        elements
+    }
+
+    fn rebuild(&mut self, all: &[Protection]) -> Result<(), GuardError> {
+        let elements = self.wanted(all);
         let whole = |copies| elements.iter().fold(build(copies), |batch, (set, elements)| batch.elements(set, elements));
         match self.nft.commit(whole(true)) {
             Err(error) if error.is_missing() => {
@@ -282,6 +294,6 @@ impl Guard {
     }
 }
 
-fn learned_set(address: IpAddr) -> &'static str {
+pub(crate) fn learned_set(address: IpAddr) -> &'static str {
     if address.is_ipv4() { pairs::LEARNED4 } else { pairs::LEARNED6 }
 }

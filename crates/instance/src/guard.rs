@@ -35,13 +35,13 @@ pub fn all_protections(layout: &Layout) -> Result<Vec<Protection>, String> {
     Ok(all)
 }
 
-/// What the NICs that have a link, or are about to get one, may send.
+/// What the NICs that have a link, or are about to get one, may send. False if some machine file could not be used.
 ///
 /// # Errors
 /// As [`all_protections`].
-fn present_protections(layout: &Layout) -> Result<Vec<Protection>, String> {
+fn present_protections(layout: &Layout) -> Result<(Vec<Protection>, bool), String> {
     let (machines, runs) = (Machines::new(layout), RunStates::new(layout));
-    let mut all = Vec::new();
+    let (mut all, mut complete) = (Vec::new(), true);
     for uuid in machines.uuids().map_err(|error| crate::error::chain_text(&error))? {
         let starting = matches!(runs.find(uuid), Ok(Some(run)) if run.phase == RunPhase::Starting);
         match machines.read_alone(uuid) {
@@ -50,11 +50,12 @@ fn present_protections(layout: &Layout) -> Result<Vec<Protection>, String> {
                 all.extend(protections(&file.config).into_iter().filter(present));
             }
             Err(error) => {
+                complete = false;
                 tracing::warn!(vm_uuid = %uuid, error = %crate::error::chain_text(&error), "its NICs are not guarded: they send nothing");
             }
         }
     }
-    Ok(all)
+    Ok((all, complete))
 }
 
 /// Makes the guard anew if somebody emptied it, for all NICs that have a link in this network namespace or are about to get one. Their
@@ -63,7 +64,15 @@ fn present_protections(layout: &Layout) -> Result<Vec<Protection>, String> {
 /// # Errors
 /// When the store of instances is not there, or the kernel does not take it.
 pub fn repair(layout: &Layout) -> Result<Option<usize>, GuardError> {
-    Guard::open(layout)?.repair(|| present_protections(layout))
+    Guard::open(layout)?.repair(|| Ok(present_protections(layout)?.0))
+}
+
+/// Puts right what somebody changed in the guard's sets by hand, for the same NICs. The links that it concerned.
+///
+/// # Errors
+/// As [`repair`].
+pub fn compare(layout: &Layout) -> Result<Vec<String>, GuardError> {
+    Guard::open(layout)?.compare(|| present_protections(layout))
 }
 
 /// Guards the NICs of `config` as it is now, in one transaction. The instance's links need not be there yet.

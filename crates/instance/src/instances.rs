@@ -1,6 +1,10 @@
 //! The instances of one node: what every caller holds.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use serde_json::Value;
 use triton_cgroup::Cgroups;
@@ -18,6 +22,18 @@ use crate::{
 
 /// How long a change waits for another change of the same instance.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(300);
+
+/// Snapshots of all instances when they were listed.
+#[derive(Debug, Default)]
+pub struct AllSnapshots(BTreeMap<InstanceUuid, Vec<triton_types::Snapshot>>);
+
+/// Where the snapshots of a VM object come from.
+#[derive(Clone, Copy)]
+enum SnapshotsOf<'a> {
+    Nothing,
+    Storage,
+    Listed(&'a AllSnapshots),
+}
 
 /// Instances of one compute node: changes take the instance's lock, readers take none.
 #[derive(Debug)]
@@ -83,7 +99,28 @@ impl Instances {
     /// # Errors
     /// [`InstanceError::NotFound`], [`InstanceError::Unreadable`].
     pub fn load(&self, uuid: InstanceUuid) -> Result<VmObject, InstanceError> {
-        Ok(self.object_of(self.read_mounted(uuid)?, true))
+        Ok(self.object_of(self.read_mounted(uuid)?, SnapshotsOf::Storage))
+    }
+
+    /// As [`Instances::load`], with snapshots of [`Instances::all_snapshots`].
+    ///
+    /// # Errors
+    /// As [`Instances::load`].
+    pub fn load_with(&self, uuid: InstanceUuid, snapshots: &AllSnapshots) -> Result<VmObject, InstanceError> {
+        Ok(self.object_of(self.read_mounted(uuid)?, SnapshotsOf::Listed(snapshots)))
+    }
+
+    /// The snapshots of all instances, in one question: for readers of all of them.
+    ///
+    /// # Errors
+    /// When they cannot be listed: that is not "none".
+    pub fn all_snapshots(&self) -> Result<AllSnapshots, InstanceError> {
+        if self.storage.kind() == StorageKind::Dir {
+            // They are files beside the instance's, and read with them.
+            return Ok(AllSnapshots::default());
+        }
+        let all = self.storage.all_snapshots().map_err(|error| InstanceError::Node(crate::error::chain_text(&error)))?;
+        Ok(AllSnapshots(all.into_iter().map(|(uuid, list)| (uuid, list.into_iter().map(Into::into).collect())).collect()))
     }
 
     /// The VM object without its snapshots, whose list costs a question to storage: for readers that come often.
@@ -91,7 +128,7 @@ impl Instances {
     /// # Errors
     /// As [`Instances::load`].
     pub fn view(&self, uuid: InstanceUuid) -> Result<VmObject, InstanceError> {
-        Ok(self.object_of(self.read_mounted(uuid)?, false))
+        Ok(self.object_of(self.read_mounted(uuid)?, SnapshotsOf::Nothing))
     }
 
     /// The range of host ids that an instance has; none before its storage is chosen.
@@ -132,7 +169,7 @@ impl Instances {
         for uuid in self.machines.uuids()? {
             match self.read_mounted(uuid) {
                 Ok(machine) if machine.file.config.do_not_inventory && !include_dni => {}
-                Ok(machine) => objects.push(self.object_of(machine, false)),
+                Ok(machine) => objects.push(self.object_of(machine, SnapshotsOf::Nothing)),
                 Err(InstanceError::NotFound { .. }) => {}
                 Err(error) => {
                     tracing::warn!(vm_uuid = %uuid, error = %crate::error::chain_text(&error), "machine file cannot be used");
@@ -151,7 +188,7 @@ impl Instances {
         Ok(self.list(include_dni)?.iter().map(to_json).collect())
     }
 
-    fn object_of(&self, machine: Machine, with_snapshots: bool) -> VmObject {
+    fn object_of(&self, machine: Machine, from: SnapshotsOf<'_>) -> VmObject {
         let uuid = machine.file.config.uuid;
         let (run, mut presence) = self.run_of(uuid);
         let holder = self.holder(uuid);
@@ -167,8 +204,13 @@ impl Instances {
         let creating =
             !presence.has_init() && holder.is_some_and(|holder| holder.action == "create") && machine.file.lifecycle != Lifecycle::Deleting;
         // On ZFS a list of snapshots is a command of its own: too dear for every instance of a list.
-        let with_snapshots = with_snapshots || self.storage.kind() == StorageKind::Dir;
-        let snapshots = if with_snapshots && dataset { self.snapshots(uuid) } else { Vec::new() };
+        let snapshots = match from {
+            _ if !dataset => Vec::new(),
+            _ if self.storage.kind() == StorageKind::Dir => self.snapshots(uuid),
+            SnapshotsOf::Storage => self.snapshots(uuid),
+            SnapshotsOf::Listed(all) => all.0.get(&uuid).cloned().unwrap_or_default(),
+            SnapshotsOf::Nothing => Vec::new(),
+        };
         let mut object = object::build(Parts { machine, run, presence, dataset, creating, snapshots, last_exit, facts: &self.facts });
         if reprovisioning {
             object.state = VmState::Provisioning;
@@ -240,7 +282,7 @@ impl Instances {
 
     /// The state in words, for errors.
     pub(crate) fn state_word(&self, machine: &Machine) -> String {
-        self.object_of(machine.clone(), false).state.to_string()
+        self.object_of(machine.clone(), SnapshotsOf::Nothing).state.to_string()
     }
 
     /// Uuids of the instances that are running now.

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::Value;
 use triton_files::Layout;
-use triton_types::{InstanceUuid, JsonMap};
+use triton_types::{InstanceUuid, JsonMap, VmObject};
 
 use crate::{InstanceError, Instances, error::chain_text, to_json};
 
@@ -83,8 +83,33 @@ impl RealInventory {
 impl Inventory for RealInventory {
     fn load(&self, uuid: InstanceUuid) -> Result<Loaded, String> {
         let instances = self.instances()?;
-        let loaded = if self.with_snapshots { instances.load(uuid) } else { instances.view(uuid) };
-        match loaded {
+        self.loaded(if self.with_snapshots { instances.load(uuid) } else { instances.view(uuid) })
+    }
+
+    fn lookup(&self) -> Result<Vec<(InstanceUuid, Loaded)>, String> {
+        let instances = self.instances()?;
+        let text = |error: InstanceError| chain_text(&error);
+        let uuids = instances.uuids().map_err(text)?;
+        // Made or removed from now on, they are changes that an event tells of.
+        let snapshots = if self.with_snapshots { Some(instances.all_snapshots().map_err(text)?) } else { None };
+        let mut all = Vec::with_capacity(uuids.len());
+        for uuid in uuids {
+            let object = match &snapshots {
+                Some(snapshots) => instances.load_with(uuid, snapshots),
+                None => instances.view(uuid),
+            };
+            match self.loaded(object)? {
+                Loaded::Absent => {}
+                loaded => all.push((uuid, loaded)),
+            }
+        }
+        Ok(all)
+    }
+}
+
+impl RealInventory {
+    fn loaded(&self, object: Result<VmObject, InstanceError>) -> Result<Loaded, String> {
+        match object {
             Ok(vm) => Ok(Loaded::Object(to_json(&vm))),
             Err(error @ InstanceError::Unreadable { .. }) => Ok(Loaded::Unreadable(chain_text(&error))),
             Err(InstanceError::NotFound { .. }) => {
@@ -94,18 +119,5 @@ impl Inventory for RealInventory {
             }
             Err(error) => Err(chain_text(&error)),
         }
-    }
-
-    fn lookup(&self) -> Result<Vec<(InstanceUuid, Loaded)>, String> {
-        let instances = self.instances()?;
-        let uuids = instances.uuids().map_err(|error| chain_text(&error))?;
-        let mut all = Vec::with_capacity(uuids.len());
-        for uuid in uuids {
-            match self.load(uuid)? {
-                Loaded::Absent => {}
-                loaded => all.push((uuid, loaded)),
-            }
-        }
-        Ok(all)
     }
 }

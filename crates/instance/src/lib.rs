@@ -57,7 +57,7 @@ pub use docker::{Process, ProcessError};
 pub use error::{InstanceError, chain_text as chain};
 pub use events::{Event, EventKind, Events};
 pub use image::CreateImageError;
-pub use instances::{Instances, to_json};
+pub use instances::{AllSnapshots, Instances, to_json};
 pub use inventory::{Inventory, Loaded, RealInventory, is_hidden, lookup};
 pub use launch::{LINE_SOCKET, Launcher, Mission, Readiness, monitor_program as console_program};
 pub use machines::{Machine, Machines};

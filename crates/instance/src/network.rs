@@ -118,6 +118,17 @@ pub fn plan(config: &VmConfig, tags: &NicTags) -> Result<NetworkPlan, NetworkErr
     if !missing.is_empty() {
         return Err(NetworkError::Tags(missing));
     }
+    for nic in &config.nics {
+        // What is larger would leave the guest and be dropped on the way, without a word (net-agent case 81).
+        // A network within the node carries whatever its ports do, unless its tag says otherwise.
+        let most = tags.get(&nic.nic_tag).and_then(|tag| if tag.etherstub { tag.mtu } else { Some(tag.effective_mtu()) });
+        if let (Some(mtu), Some(most)) = (nic.mtu, most)
+            && mtu > most
+        {
+            let reason = format!("its MTU of {mtu} is larger than the {most} of the NIC tag \"{}\"", nic.nic_tag);
+            return Err(NetworkError::Nic { mac: nic.mac, reason });
+        }
+    }
     for link in &links {
         triton_nictag::check_vlan(link.vlan_id).map_err(|e| NetworkError::Nic { mac: link.mac, reason: e.to_string() })?;
     }

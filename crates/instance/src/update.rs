@@ -40,6 +40,13 @@ fn concerns_firewall(change: &Change) -> bool {
     matches!(change, Firewall | Tags | Stored | NicsAdded(_) | NicsRemoved(_) | NicsChanged(_))
 }
 
+/// True if a NIC may get a MAC or an address that it did not have.
+fn takes_addresses(payload: &JsonMap) -> bool {
+    const TAKING: [&str; 7] = ["ip", "ips", "netmask", "nic_tag", "vlan_id", "vrrp_vrid", "vrrp_primary_ip"];
+    let nics = payload.get("update_nics").and_then(serde_json::Value::as_array).into_iter().flatten();
+    payload.contains_key("add_nics") || nics.into_iter().any(|nic| TAKING.iter().any(|key| nic.get(key).is_some()))
+}
+
 impl Instances {
     /// Applies an update payload, all of it or nothing (instances.md section 2.8), and to a running guest what can be applied
     /// while it runs. Identity fields of the payload are ignored. Killed at any point, the instance is as before or as after,
@@ -54,7 +61,7 @@ impl Instances {
         let machine = self.machines.read(uuid)?;
         let protection = payload.contains_key("indestructible_zoneroot");
         // What no two instances may share is chosen and recorded under one lock.
-        let claims = ["add_nics", "update_nics"].iter().any(|key| payload.contains_key(*key)).then(|| self.claim(uuid)).transpose()?;
+        let claims = takes_addresses(&payload).then(|| self.claim(uuid)).transpose()?;
         let updated = triton_vmspec::update(&machine.file.config, payload, &NodeWorld::new(self))?;
         if machine.file.lifecycle != Lifecycle::Installed {
             let state = self.state_word(&machine);

@@ -45,6 +45,7 @@ pub(crate) trait Backend: Send + Sync + std::fmt::Debug {
     fn rollback(&self, instance: InstanceUuid, name: &SnapshotLabel) -> Result<(), StorageError>;
     fn delete_snapshot(&self, instance: InstanceUuid, name: &SnapshotLabel) -> Result<(), StorageError>;
     fn snapshots(&self, instance: InstanceUuid) -> Result<Vec<SnapshotInfo>, StorageError>;
+    fn all_snapshots(&self) -> Result<BTreeMap<InstanceUuid, Vec<SnapshotInfo>>, StorageError>;
     fn pools(&self) -> Result<BTreeMap<String, PoolStatus>, StorageError>;
     fn sweep(&self) -> Result<Vec<String>, StorageError>;
     fn send_image(&self, instance: InstanceUuid, origin: Option<ImageUuid>, out: &File) -> Result<(), StorageError>;
@@ -318,6 +319,14 @@ impl Storage {
     /// When the instance has no dataset.
     pub fn snapshots(&self, instance: InstanceUuid) -> Result<Vec<SnapshotInfo>, StorageError> {
         self.backend.snapshots(instance)
+    }
+
+    /// The snapshots of all instances that have some, each list newest first: one question on ZFS, however many there are.
+    ///
+    /// # Errors
+    /// When they cannot be listed: that is not "none".
+    pub fn all_snapshots(&self) -> Result<BTreeMap<InstanceUuid, Vec<SnapshotInfo>>, StorageError> {
+        self.backend.all_snapshots()
     }
 
     /// Space and health of this node's pool.

@@ -15,7 +15,9 @@ use std::{
 
 use triton_files::{Layout, steps::reached};
 use triton_types::{ImageUuid, InstanceUuid, Timestamp};
-use triton_zfs::{CanMount, Compression, Dataset, DatasetName, FailureKind, NameError, Properties, SnapshotName, Zfs, ZfsError};
+use triton_zfs::{
+    CanMount, Compression, Dataset, DatasetName, FailureKind, NameError, Properties, SnapshotName, SnapshotRow, Zfs, ZfsError,
+};
 
 use crate::{
     CloneOptions, ImageDataset, PoolStatus, SnapshotInfo, SnapshotLabel, StorageError, TreeError, Usage,
@@ -428,14 +430,19 @@ impl Backend for ZfsPool {
 
     fn snapshots(&self, instance: InstanceUuid) -> Result<Vec<SnapshotInfo>, StorageError> {
         let rows = self.zfs.list_snapshots(&self.require_instance(instance)?, 1)?;
-        // Oldest first in ZFS's own order, which tells snapshots of one second apart.
-        let ours = rows.iter().rev().filter_map(|row| {
-            let name = row.name.name().strip_prefix(SNAPSHOT_PREFIX)?.parse().ok()?;
-            Some(SnapshotInfo { name, created_at: seconds(row.creation), size_bytes: row.referenced })
-        });
-        let mut ours: Vec<SnapshotInfo> = ours.collect();
-        ours.sort_by_key(|info| std::cmp::Reverse(info.created_at));
-        Ok(ours)
+        Ok(newest_first(rows.iter()))
+    }
+
+    fn all_snapshots(&self) -> Result<BTreeMap<InstanceUuid, Vec<SnapshotInfo>>, StorageError> {
+        let mut by_instance: BTreeMap<InstanceUuid, Vec<&SnapshotRow>> = BTreeMap::new();
+        let rows = self.zfs.list_snapshots(&self.top, 2)?;
+        for row in &rows {
+            if let Ok(instance) = row.name.dataset().leaf().parse() {
+                by_instance.entry(instance).or_default().push(row);
+            }
+        }
+        let listed = by_instance.into_iter().map(|(instance, rows)| (instance, newest_first(rows.into_iter())));
+        Ok(listed.filter(|(_, snapshots)| !snapshots.is_empty()).collect())
     }
 
     fn pools(&self) -> Result<BTreeMap<String, PoolStatus>, StorageError> {
@@ -474,4 +481,15 @@ fn missing_snapshot(error: ZfsError, instance: InstanceUuid, label: &SnapshotLab
         FailureKind::NotFound => StorageError::NotFound { what: "snapshot", name: format!("{label} of instance {instance}") },
         _ => error.into(),
     }
+}
+
+/// Those of one instance that are snapshots of Triton's, from ZFS's own order: oldest first, which tells those of one second apart.
+fn newest_first<'a>(rows: impl DoubleEndedIterator<Item = &'a SnapshotRow>) -> Vec<SnapshotInfo> {
+    let ours = rows.rev().filter_map(|row| {
+        let name = row.name.name().strip_prefix(SNAPSHOT_PREFIX)?.parse().ok()?;
+        Some(SnapshotInfo { name, created_at: seconds(row.creation), size_bytes: row.referenced })
+    });
+    let mut ours: Vec<SnapshotInfo> = ours.collect();
+    ours.sort_by_key(|info| std::cmp::Reverse(info.created_at));
+    ours
 }

@@ -6,8 +6,9 @@ use triton_types::{InstanceUuid, Mac, Nic, NicAddress, NicTag, VmConfig};
 
 use crate::{NicTagStatus, OtherInstance, PayloadError, World, limits};
 
-/// Checks the NICs as they would be; `touched` names those that the payload adds or changes.
-pub(crate) fn check(vm: InstanceUuid, nics: &[Nic], touched: &HashSet<Mac>, world: &dyn World) -> Result<(), PayloadError> {
+/// Checks the NICs as they would be; `touched` names those that the payload adds or changes, `old` are those before it. Other instances are
+/// asked for only when a NIC takes a MAC or an address that it did not have: there may be thousands of them.
+pub(crate) fn check(vm: InstanceUuid, old: &[Nic], nics: &[Nic], touched: &HashSet<Mac>, world: &dyn World) -> Result<(), PayloadError> {
     duplicates(nics)?;
     let changed: Vec<&Nic> = nics.iter().filter(|nic| touched.contains(&nic.mac)).collect();
     if changed
@@ -18,7 +19,9 @@ pub(crate) fn check(vm: InstanceUuid, nics: &[Nic], touched: &HashSet<Mac>, worl
     }
     vrrp(nics)?;
     tags(&changed, world)?;
-    if changed.is_empty() { Ok(()) } else { conflicts(vm, &changed, &world.other_instances()) }
+    let had = |nic: &&Nic| old.iter().any(|old| old.mac == nic.mac && addresses(nic).all(|place| addresses(old).any(|had| had == place)));
+    let taking: Vec<&Nic> = changed.into_iter().filter(|nic| !had(nic)).collect();
+    if taking.is_empty() { Ok(()) } else { conflicts(vm, &taking, &world.other_instances()) }
 }
 
 fn duplicates(nics: &[Nic]) -> Result<(), PayloadError> {

@@ -104,7 +104,7 @@ pub(crate) fn apply(
     nics.sort_by_key(Nic::index);
     let lost_primary = old.iter().any(|nic| nic.primary && wishes.remove.contains(&nic.mac));
     primary::settle(&mut nics, new_primary, lost_primary, had_none_left);
-    network_checks::check(vm, &nics, &touched, world)?;
+    network_checks::check(vm, old, &nics, &touched, world)?;
     Ok(nics)
 }
 

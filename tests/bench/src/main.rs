@@ -5,8 +5,10 @@
 
 mod by_hand;
 mod figures;
+mod files;
 mod firewall;
 mod metadata;
+mod reports;
 mod synthetic;
 
 use std::{
@@ -30,8 +32,8 @@ struct Args {
     /// Synthetic instances for the figures at scale
     #[arg(long, default_value_t = 2000)]
     instances: usize,
-    /// Only these: `firewall`, `metadata`
-    #[arg(long, value_parser = ["firewall", "metadata"])]
+    /// Only these: `firewall`, `metadata`, `reports`
+    #[arg(long, value_parser = ["firewall", "metadata", "reports"])]
     only: Option<String>,
     /// Print JSON instead of a table
     #[arg(long)]
@@ -42,10 +44,12 @@ fn main() -> ExitCode {
     let args = Args::parse();
     let firewall = || firewall::figures(args.instances, args.rounds);
     let metadata = || metadata::metadata(args.instances);
+    let reports = || reports::figures(args.instances, args.rounds);
     let figures = match args.only.as_deref() {
         Some("firewall") => firewall(),
         Some("metadata") => metadata(),
-        _ => [create_and_start(&args), at_scale(&args), metadata(), firewall()].concat(),
+        Some("reports") => reports(),
+        _ => [create_and_start(&args), at_scale(&args), metadata(), firewall(), reports()].concat(),
     };
     if args.json {
         println!("{}", json!(figures.iter().map(Figure::to_json).collect::<Vec<_>>()));

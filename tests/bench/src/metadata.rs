@@ -14,7 +14,7 @@ use triton_e2e::{MetadataService, Node, until};
 use triton_mdata::client::{Ask, Told, read};
 
 use crate::{
-    figures::{Figure, median, rss_kib},
+    figures::{Figure, median, percentile, rss_kib},
     synthetic,
 };
 
@@ -76,12 +76,6 @@ fn play(sockets: &[PathBuf]) -> Played {
     });
     let times = parts.concat();
     Played { rate: times.len() as f64 / begin.elapsed().as_secs_f64(), times }
-}
-
-fn percentile(values: &[f64], share: f64) -> f64 {
-    let mut values = values.to_vec();
-    values.sort_by(f64::total_cmp);
-    values.get(((values.len() as f64 * share) as usize).min(values.len().saturating_sub(1))).copied().unwrap_or(f64::NAN)
 }
 
 /// What one guest does to the service while the others are measured.

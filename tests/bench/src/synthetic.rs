@@ -4,7 +4,10 @@ use std::fs;
 
 use triton_e2e::{IMAGE_UUID, Node};
 use triton_instance::Machines;
-use triton_types::{IdRange, InstanceUuid, Lifecycle, Mac, MachineFile, Nic, Ownership, StorageKind, StorageRecord, VmConfig};
+use triton_types::{IdRange, InstanceUuid, Lifecycle, Mac, MachineFile, Nic, NicAddress, Ownership, StorageKind, StorageRecord, VmConfig};
+
+/// Whose they are.
+const OWNER: &str = "5e1f7b20-3c6d-4a91-8f0e-2d94b7a6c013";
 
 /// Writes `count` stopped instances with metadata and one NIC each.
 pub fn instances(node: &Node, count: usize) {
@@ -18,7 +21,10 @@ pub fn instances(node: &Node, count: usize) {
         (config.max_physical_memory, config.max_swap, config.cpu_cap) = (Some(256), Some(512), Some(100));
         config.tags.insert("role".to_owned(), "bench".into());
         let [.., c, d] = (number as u32).to_be_bytes();
-        config.nics.push(Nic::new("net0", Mac([2, 8, 0x20, 1, c, d]), "external".parse().expect("a tag")));
+        let mut nic = Nic::new("net0", Mac([2, 8, 0x20, 1, c, d]), "external".parse().expect("a tag"));
+        nic.ips = vec![NicAddress::Static(ipnet::IpNet::new([10, 64, c.wrapping_add(1), d].into(), 16).expect("a prefix"))];
+        config.nics.push(nic);
+        config.owner_uuid = Some(OWNER.to_owned());
         let ids = IdRange { base: 1_000_000 + 65_536 * (number as u32), size: 65_536 };
         let storage = StorageRecord { kind: StorageKind::Dir, ids, ownership: Some(Ownership::Idmapped) };
         fs::create_dir_all(node.layout().at("/zones").join(uuid.to_string()).join("root")).expect("disk");

@@ -85,6 +85,8 @@ impl<'a> Headnode<'a> {
     pub const VMAPI: &'static str = "127.0.0.1:8082";
     /// The control service's address.
     pub const CONTROL: &'static str = "127.0.0.1:8083";
+    /// NAPI's address.
+    pub const NAPI: &'static str = "127.0.0.1:8084";
     /// cn-agent's address.
     pub const AGENT: &'static str = "127.0.0.1:5309";
 

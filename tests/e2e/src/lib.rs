@@ -9,7 +9,9 @@ mod headnode;
 mod host;
 mod metadata;
 mod node;
+mod reporters;
 mod wait;
+pub mod wire;
 
 pub use busybox::{IMAGE_UUID, image_files, rootfs_tar};
 pub use cloud_init::CloudInit;
@@ -17,4 +19,5 @@ pub use command::{Outcome, program};
 pub use headnode::{Headnode, HttpReply, http};
 pub use metadata::{MetadataService, mdata};
 pub use node::{EXTERNAL_TAG, Node, assert_no_trace, sweep};
+pub use reporters::Reporters;
 pub use wait::{until, until_some};

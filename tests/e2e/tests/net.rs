@@ -2,72 +2,15 @@
 #![allow(clippy::unwrap_used)] // a panic is a failed test
 
 use std::{
-    collections::BTreeMap,
-    fs,
-    process::{Child, Command},
+    collections::{BTreeMap, BTreeSet},
+    process::Command,
     time::{Duration, Instant},
 };
 
 use serde_json::{Value, json};
-use triton_e2e::{Headnode, Node, assert_no_trace, http, until};
+use triton_e2e::{Headnode, Node, Reporters, assert_no_trace, http, until};
 
-const NAPI: &str = "127.0.0.1:8084";
 const OWNER: &str = "5e1f7b20-3c6d-4a91-8f0e-2d94b7a6c013";
-const ADMIN: &str = "930896af-bf8c-48d4-885c-6573a94b1853";
-
-/// Both agents, killed and started as a test likes.
-struct Agents<'a> {
-    node: &'a Node,
-    running: BTreeMap<&'static str, Child>,
-}
-
-impl<'a> Agents<'a> {
-    /// Configures them and NAPI's networks, and starts them.
-    fn start(node: &'a Node) -> Self {
-        let etc = node.layout().at("/opt/smartdc/agents/etc");
-        let net = json!({"napi": {"url": format!("http://{NAPI}")}, "no_rabbit": true, "admin_uuid": ADMIN});
-        fs::write(etc.join("net-agent.config.json"), net.to_string()).unwrap();
-        let vm = json!({"vmapi_url": format!("http://{}", Headnode::VMAPI), "no_rabbit": true});
-        fs::write(etc.join("vm-agent.config.json"), vm.to_string()).unwrap();
-        for tag in ["external", "admin"] {
-            http(node, NAPI, "POST", "/nic_tags", Some(&json!({"name": tag})));
-        }
-        let network = json!({"name": "external", "nic_tag": "external", "vlan_id": 0, "subnet": "10.64.0.0/24", "provision_start_ip": "10.64.0.5",
-            "provision_end_ip": "10.64.0.200", "gateway": "10.64.0.1", "resolvers": ["192.0.2.53"]});
-        assert_eq!(http(node, NAPI, "POST", "/networks", Some(&network)).status, 200);
-        let mut this = Self { node, running: BTreeMap::new() };
-        for name in ["net-agent", "vm-agent"] {
-            this.run(name);
-            until("the agent is ready", || this.status(name)["ready"] == true);
-        }
-        this
-    }
-
-    fn run(&mut self, name: &'static str) {
-        self.running.insert(name, self.node.spawn(name, &[], &[("ADMIN_IP", "127.0.0.1")]));
-    }
-
-    /// SIGKILL.
-    fn kill(&mut self, name: &str) {
-        let mut child = self.running.remove(name).unwrap();
-        child.kill().unwrap();
-        child.wait().unwrap();
-    }
-
-    fn status(&self, name: &str) -> Value {
-        let outcome = self.node.run(name, &["status", "-j"]);
-        serde_json::from_str(&outcome.stdout).unwrap_or_default()
-    }
-}
-
-impl Drop for Agents<'_> {
-    fn drop(&mut self) {
-        for child in self.running.values_mut() {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-    }
-}
 
 fn payload(node: &Node, host: u8) -> Value {
     let mut payload = node.payload(host);
@@ -76,7 +19,7 @@ fn payload(node: &Node, host: u8) -> Value {
 }
 
 fn nic(node: &Node, host: u8) -> Option<Value> {
-    let reply = http(node, NAPI, "GET", &format!("/nics/0208200000{host:02x}"), None);
+    let reply = http(node, Headnode::NAPI, "GET", &format!("/nics/0208200000{host:02x}"), None);
     (reply.status == 200).then(|| reply.json())
 }
 
@@ -106,7 +49,7 @@ fn each_state_of_a_guest_is_known_to_napi_and_vmapi_and_what_napi_changes_reache
     let before = node.traces();
     {
         let headnode = Headnode::start(&node);
-        let mut agents = Agents::start(&node);
+        let mut agents = Reporters::start(&node);
         let server = headnode.server();
         let uuid = node.create(&payload(&node, 5));
         told(&node, &uuid, 5, "running");
@@ -136,7 +79,7 @@ fn each_state_of_a_guest_is_known_to_napi_and_vmapi_and_what_napi_changes_reache
         // NAPI lifts a protection: the rules of the running guest follow. Somebody empties the rules: they come back.
         let link = node.vmadm(&["info", &uuid, "network"]).ok().json()["network"][0]["host_link"].as_str().unwrap().to_owned();
         let path = "/nics/020820000005";
-        http(&node, NAPI, "PUT", path, Some(&json!({"allow_ip_spoofing": true})));
+        http(&node, Headnode::NAPI, "PUT", path, Some(&json!({"allow_ip_spoofing": true})));
         until("the rules follow", || nft(&node, "list set bridge triton_guard any_address").contains(&link));
         assert_eq!(node.get(&uuid)["nics"][0]["allow_ip_spoofing"], true);
         nft(&node, "flush ruleset");
@@ -146,7 +89,7 @@ fn each_state_of_a_guest_is_known_to_napi_and_vmapi_and_what_napi_changes_reache
         // Nobody watches while things change on both sides.
         agents.kill("net-agent");
         agents.kill("vm-agent");
-        http(&node, NAPI, "PUT", path, Some(&json!({"allow_ip_spoofing": false})));
+        http(&node, Headnode::NAPI, "PUT", path, Some(&json!({"allow_ip_spoofing": false})));
         node.vmadm(&["stop", &uuid, "-F"]).ok();
         let other = node.create(&payload(&node, 6));
         agents.run("net-agent");
@@ -166,16 +109,21 @@ fn each_state_of_a_guest_is_known_to_napi_and_vmapi_and_what_napi_changes_reache
     assert_no_trace(&node, &before);
 }
 
-/// Issue 5: agents killed at random under churn; longer with `TRITON_CHURN_SECONDS`.
+/// A run of so many seconds waits until NICs of instances that went while no agent looked are swept (ruling 6).
+const SWEPT: u64 = 300;
+
+/// Issue 5: agents killed at random under churn, for 20 s or `TRITON_CHURN_SECONDS`.
 #[test]
 fn agents_that_are_killed_at_random_leave_napi_and_vmapi_with_the_truth() {
     let seconds = std::env::var("TRITON_CHURN_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(20);
     let node = Node::with_image("churn");
     let before = node.traces();
     {
-        let _headnode = Headnode::start(&node);
-        let mut agents = Agents::start(&node);
-        let end = Instant::now() + Duration::from_secs(seconds);
+        let headnode = Headnode::start(&node);
+        let server = headnode.server();
+        let mut agents = Reporters::start(&node);
+        let begun = Instant::now();
+        let end = begun + Duration::from_secs(seconds);
         let mut here: BTreeMap<u8, String> = BTreeMap::new();
         let mut gone: Vec<(u8, String)> = Vec::new();
         let (mut next, mut kills) = (5, 0);
@@ -187,8 +135,10 @@ fn agents_that_are_killed_at_random_leave_napi_and_vmapi_with_the_truth() {
             }
             let chosen = here.iter().nth(rand::random_range(0..here.len())).map(|(host, uuid)| (*host, uuid.clone()));
             let Some((host, uuid)) = chosen else { break };
+            // Addresses last to the end.
+            let due = 10.0 + 180.0 * begun.elapsed().as_secs_f64() / seconds as f64;
             match rand::random_range(0..4) {
-                0 => {
+                0 if f64::from(next) < due => {
                     node.vmadm(&["delete", &uuid]).ok();
                     here.remove(&host);
                     gone.push((host, uuid));
@@ -208,18 +158,41 @@ fn agents_that_are_killed_at_random_leave_napi_and_vmapi_with_the_truth() {
             }
         }
         assert!(kills > 0);
+        println!("{kills} kills, {} instances made, {} of them destroyed", next - 5, gone.len());
         for (host, uuid) in &here {
             let local = node.get(uuid);
             told(&node, uuid, *host, local["state"].as_str().unwrap());
             until("VMAPI has the object", || {
                 let there = vm(&node, uuid);
-                ["alias", "last_modified", "boot_timestamp", "quota"].iter().all(|key| there[key] == local[key])
+                ["alias", "last_modified", "boot_timestamp", "quota", "zone_state", "pid"].iter().all(|key| there[key] == local[key])
             });
+            let (there, local) = (nic(&node, *host).unwrap(), &local["nics"][0]);
+            assert_eq!((&there["cn_uuid"], &there["owner_uuid"]), (&json!(server), &json!(OWNER)), "{there:#}");
+            // A VLAN that was never said is none.
+            assert_eq!(there["vlan_id"].as_u64(), local["vlan_id"].as_u64().or(Some(0)));
+            for key in ["ip", "netmask", "gateway", "network_uuid", "nic_tag", "mtu"] {
+                assert_eq!(there[key], local[key], "{key}");
+            }
         }
         for (host, uuid) in &gone {
             until("VMAPI knows the end", || vm(&node, uuid)["state"] == "destroyed");
             // What went while no agent looked is swept minutes later; until then it is what it was.
             assert!(nic(&node, *host).is_none_or(|nic| nic["belongs_to_uuid"] == json!(uuid)));
+        }
+        let wanted: BTreeSet<&str> = here.values().map(String::as_str).collect();
+        let active = http(&node, Headnode::VMAPI, "GET", &format!("/vms?server_uuid={server}&state=active"), None).json();
+        let active: BTreeSet<&str> = active.as_array().unwrap().iter().map(|vm| vm["uuid"].as_str().unwrap()).collect();
+        assert_eq!(active, wanted, "what VMAPI has here");
+        if seconds >= SWEPT {
+            let end = Instant::now() + Duration::from_secs(600);
+            loop {
+                let left: Vec<u8> = gone.iter().filter(|(host, _)| nic(&node, *host).is_some()).map(|(host, _)| *host).collect();
+                if left.is_empty() {
+                    break;
+                }
+                assert!(Instant::now() < end, "NAPI still has the NICs {left:?} of instances that are gone");
+                std::thread::sleep(Duration::from_secs(1));
+            }
         }
         for uuid in here.values() {
             node.vmadm(&["delete", uuid]).ok();

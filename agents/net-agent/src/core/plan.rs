@@ -110,8 +110,10 @@ impl Core {
             }
         }
         let owed = view.runs && self.kept.reboots.get(&uuid).is_some_and(|boot| view.boot.as_ref() == Some(boot));
-        if vm.tried.as_ref() == Some(&payload) {
+        if let Some(tried) = vm.tried.as_ref().filter(|tried| tried.payload == payload && now < tried.again) {
             payload.clear();
+            plan.removed = 0;
+            plan.wait = Some(plan.wait.map_or(tried.again, |at| at.min(tried.again)));
         }
         if !payload.is_empty() || owed {
             plan.change = Some(Change { reboot: owed || plan.removed > 0 && view.runs, payload });
@@ -142,11 +144,13 @@ impl Core {
     }
 
     /// The instance was given `change`; `rebooted` if it was.
-    pub fn given(&mut self, uuid: InstanceUuid, change: &Change, rebooted: bool) {
+    pub fn given(&mut self, uuid: InstanceUuid, change: &Change, rebooted: bool, now: Instant) {
         if let Some(vm) = self.vms.get_mut(&uuid)
             && !change.payload.is_empty()
         {
-            vm.tried = Some(change.payload.clone());
+            let before = vm.tried.take().filter(|tried| tried.payload == change.payload);
+            let pause = before.map_or(TRY_AGAIN, |tried| (tried.pause * 2).min(TRY_AT_MOST_EVERY));
+            vm.tried = Some(Tried { payload: change.payload.clone(), again: now + pause, pause });
         }
         if rebooted {
             self.unsaved |= self.kept.reboots.remove(&uuid).is_some();

@@ -159,3 +159,57 @@ fn kernel_a_table_that_somebody_spoilt_is_made_whole_and_one_that_is_whole_is_le
         assert!(net.guard.repair(|| Err("the pool is not there".to_owned())).is_err());
     });
 }
+
+/// net-agent section 16, ruling 9
+#[test]
+fn kernel_sets_are_made_what_the_nics_say_and_nothing_else_is_touched() {
+    kernel(|net| {
+        let (a, b) = (net.guest("vta", A, |nic| nic.allowed_ips = vec!["10.1.0.0/16".into(), "fd01::/64".into()]), net.port("up0", B));
+        let c = net.guest("vtc", Mac([0x02, 0x08, 0x20, 0, 0, 0xc]), |nic| {
+            nic.ips = vec!["dhcp".parse().unwrap()];
+            nic.blocked_outgoing_ports = vec![25];
+        });
+        net.guard.learn("vtc", "10.7.7.7".parse().unwrap(), Duration::from_secs(60)).unwrap();
+        let all = || Ok((vec![Protection::of(&a.nic, "vta"), Protection::of(&c.nic, "vtc")], true));
+        assert_eq!(net.guard.compare(all).unwrap(), [""; 0], "nothing differs");
+        assert!(!net.passes(&a, &b, &ipv4(A, "10.0.0.6")));
+        let counted = net.guard.drops().unwrap()["vta"];
+        for (line, links) in [
+            ("add element bridge triton_guard address4 { vta . 10.0.0.6 }", ["vta"]),
+            ("add element bridge triton_guard network4 { vta . 10.9.0.0-10.9.255.255 }", ["vta"]),
+            ("delete element bridge triton_guard network6 { vta . fd01::-fd01::ffff:ffff:ffff:ffff }", ["vta"]),
+            ("delete element bridge triton_guard mac { vta . 02:08:20:00:00:0a }", ["vta"]),
+            ("add element bridge triton_guard any_mac { vta }", ["vta"]),
+            ("flush set bridge triton_guard blocked_port", ["vtc"]),
+            ("delete element bridge triton_guard learned4 { vtc . 10.7.7.7 }", ["vtc"]),
+            ("add element bridge triton_guard learned4 { vtc . 10.7.7.8 timeout 1h }", ["vtc"]),
+            ("add element bridge triton_guard learned4 { vta . 10.7.7.8 timeout 1h }", ["vta"]),
+            ("add element bridge triton_guard dhcp_server { up0 }", ["up0"]),
+        ] {
+            run_words(line);
+            assert_eq!(net.guard.compare(all).unwrap(), links, "{line}");
+            assert_eq!(net.guard.compare(all).unwrap(), [""; 0], "{line}");
+        }
+        assert!(net.passes(&a, &b, &ipv4(A, "10.1.0.5")) && net.passes(&c, &b, &ipv4(c.nic.mac, "10.7.7.7")));
+        for from in ["10.0.0.6", "10.9.0.1", "10.7.7.8"] {
+            assert!(!net.passes(&a, &b, &ipv4(A, from)), "{from}");
+        }
+        assert!(net.guard.drops().unwrap()["vta"].address.packets > counted.address.packets, "what was counted is kept");
+        // Entries of a link that is gone may be about to be forgotten; where some NIC is not known, entries that seem to be nobody's stay.
+        run_words("add element bridge triton_guard known { vtgone }");
+        assert_eq!(net.guard.compare(all).unwrap(), [""; 0]);
+        run_words("add element bridge triton_guard known { up0 }");
+        assert_eq!(net.guard.compare(|| Ok((all()?.0, false))).unwrap(), [""; 0]);
+        assert_eq!(net.guard.compare(all).unwrap(), ["up0"]);
+        // What is not whole is repair's, and what is not known is not guessed.
+        assert!(net.guard.compare(|| Err("the pool is not there".to_owned())).is_err());
+        run("nft flush ruleset");
+        assert_eq!(net.guard.compare(|| Err("not asked".to_owned())).unwrap(), [""; 0]);
+    });
+}
+
+/// As `nft` reads it from a file: spaces within braces are one word.
+fn run_words(line: &str) {
+    let output = std::process::Command::new("nft").arg(line).output().unwrap();
+    assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
+}

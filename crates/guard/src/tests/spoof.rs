@@ -430,3 +430,60 @@ fn kernel_a_nic_without_addresses_sends_from_none_and_its_own_link_local_one() {
         all(net, &a, &b, &frames);
     });
 }
+
+/// net-agent cases 63, 69, 79, section 15: what is judged stands behind the options of IPv4, whatever their length; and what IPv6 needs to
+/// hear of groups passes.
+#[test]
+fn kernel_options_of_ipv4_hide_nothing_and_reports_of_groups_pass() {
+    kernel(|net| {
+        let a = net.guest("vta", A, |nic| nic.blocked_outgoing_ports = vec![25]);
+        let b = net.port("up0", B);
+        // The same packet with so many words of options, each a no-operation.
+        let behind = |words: u8, frame: &[u8]| {
+            let mut long = [&frame[..34], &vec![1; usize::from(words) * 4], &frame[34..]].concat();
+            long[14] = 0x45 + words;
+            let length = u16::try_from(long.len() - 14).unwrap();
+            long[16..18].copy_from_slice(&length.to_be_bytes());
+            long
+        };
+        let mut answer = dhcp(A, "10.0.0.5", (67, 68), B, 0);
+        answer[14 + 20 + 8] = 2;
+        let local = "fe80::8:20ff:fe00:a";
+        let report = |from: &str, source| {
+            let listener =
+                [&[58, 0, 5, 2, 0, 0, 1, 0][..], &[143, 0, 0, 0, 0, 0, 0, 1], &[4, 0, 0, 0], &[0xff, 2], &[0; 13], &[1]].concat();
+            ipv6(source, from, 0, &listener)
+        };
+        let mut frames = vec![
+            ("a report of groups", true, report(local, A)),
+            ("one before it has an address", true, report("::", A)),
+            ("one of another", false, report("fe80::1", A)),
+            ("one with the MAC of another", false, report(local, B)),
+            ("an IGMP report", true, ipv4_with(A, "10.0.0.5", 2, 0, &[0x22, 0, 0, 0, 0, 0, 0, 1])),
+            ("an IGMP report of another", false, ipv4_with(A, "10.0.0.6", 2, 0, &[0x22, 0, 0, 0, 0, 0, 0, 1])),
+            ("a packet for everybody", true, {
+                let mut frame = ipv4(A, "10.0.0.5");
+                frame[30..34].copy_from_slice(&[255; 4]);
+                frame
+            }),
+            ("one whose source is everybody", false, ipv4(A, "255.255.255.255")),
+            ("one whose source is a group", false, ipv4(A, "224.0.0.1")),
+            ("one whose source is the machine itself", false, ipv4(A, "127.0.0.1")),
+            ("an IPv6 packet whose source is the machine itself", false, ipv6(A, "::1", NEXT_UDP, &udp(1, 2, b"x"))),
+            ("one whose source is a group of IPv6", false, ipv6(A, "ff02::1", NEXT_UDP, &udp(1, 2, b"x"))),
+            ("an IPv4 address within IPv6", false, ipv6(A, "::ffff:10.0.0.5", NEXT_UDP, &udp(1, 2, b"x"))),
+        ];
+        for words in [1, 2, 10] {
+            frames.extend([
+                ("its own packet with options", true, behind(words, &ipv4(A, "10.0.0.5"))),
+                ("that of another with options", false, behind(words, &ipv4(A, "10.0.0.6"))),
+                ("a blocked port behind options", false, behind(words, &tcp4(A, "10.0.0.5", 25))),
+                ("another port behind options", true, behind(words, &tcp4(A, "10.0.0.5", 26))),
+                ("a DHCP answer behind options", false, behind(words, &answer)),
+                ("a question for another behind options", false, behind(words, &dhcp(A, "0.0.0.0", (68, 67), B, 0))),
+                ("a question behind options", true, behind(words, &dhcp(A, "0.0.0.0", (68, 67), A, 0))),
+            ]);
+        }
+        all(net, &a, &b, &frames);
+    });
+}

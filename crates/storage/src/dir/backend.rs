@@ -109,6 +109,9 @@ impl Backend for DirPool {
     fn snapshots(&self, instance: InstanceUuid) -> Result<Vec<SnapshotInfo>, StorageError> {
         self.list_snapshots(instance)
     }
+    fn all_snapshots(&self) -> Result<BTreeMap<InstanceUuid, Vec<SnapshotInfo>>, StorageError> {
+        self.list_all_snapshots()
+    }
     fn pools(&self) -> Result<BTreeMap<String, PoolStatus>, StorageError> {
         Ok(BTreeMap::from([(self.name().to_owned(), self.status()?)]))
     }

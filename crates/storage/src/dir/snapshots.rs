@@ -1,6 +1,7 @@
 //! Snapshots in directories: full copies.
 
 use std::{
+    collections::BTreeMap,
     fs, io,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
@@ -91,6 +92,22 @@ impl DirPool {
 
     pub(super) fn list_snapshots(&self, instance: InstanceUuid) -> Result<Vec<SnapshotInfo>, StorageError> {
         self.require_instance(instance)?;
+        self.snapshots_there(instance)
+    }
+
+    pub(super) fn list_all_snapshots(&self) -> Result<BTreeMap<InstanceUuid, Vec<SnapshotInfo>>, StorageError> {
+        let mut all = BTreeMap::new();
+        for folder in directories(&self.path().join(SNAPSHOTS))? {
+            let Some(instance) = folder.file_name().and_then(|name| name.to_str()?.parse().ok()) else { continue };
+            let found = self.snapshots_there(instance)?;
+            if !found.is_empty() {
+                all.insert(instance, found);
+            }
+        }
+        Ok(all)
+    }
+
+    fn snapshots_there(&self, instance: InstanceUuid) -> Result<Vec<SnapshotInfo>, StorageError> {
         let mut found = Vec::new();
         for path in directories(&self.snapshots_of(instance))? {
             if !path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(SNAPSHOT_PREFIX)) {

@@ -1,0 +1,109 @@
+//! Holding the sets against the NICs: elements that somebody added or removed by hand are put right, those of other NICs stay as they are
+//! with what they counted (ruling 9).
+
+use std::collections::BTreeSet;
+
+use nix::net::if_::if_nametoindex;
+use triton_files::Lock;
+use triton_nft::{Batch, Element, Family, Key, NAME, Stored};
+
+use crate::{
+    Guard, GuardError, Protection,
+    elements::all_link_sets,
+    owner::{PATIENCE, learned_set},
+    table::{TABLE, pairs},
+};
+
+/// The links whose elements are not what they should be.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Differing {
+    /// Links of NICs.
+    guarded: BTreeSet<String>,
+    /// Links that exist and are no NIC's: somebody made entries for them.
+    strange: BTreeSet<String>,
+}
+
+/// The link that a key begins with.
+fn link_of(key: &Key) -> String {
+    let name = key.bytes().get(..NAME).unwrap_or_default();
+    String::from_utf8_lossy(name.split(|byte| *byte == 0).next().unwrap_or_default()).into_owned()
+}
+
+/// An element's place in its set, whatever time it has.
+fn place(element: &Element) -> (Key, Option<Key>) {
+    (element.first().clone(), element.last().cloned())
+}
+
+impl Guard {
+    /// Puts right what the sets have otherwise than the NICs that have a link, or are about to get one, say. The links that it concerned.
+    /// `all` gives those NICs, and whether no other may have a link: else entries of links that are none of theirs stay (ruling 1). A table
+    /// that is not whole is left to [`Guard::repair`]. Entries of links that do not exist stay: they may be about to be forgotten.
+    ///
+    /// # Errors
+    /// As [`Guard::protect`].
+    pub fn compare(&mut self, all: impl FnOnce() -> Result<(Vec<Protection>, bool), String>) -> Result<Vec<String>, GuardError> {
+        let _lock = Lock::take(&self.lock, "compare the guard", PATIENCE)?;
+        if !self.is_whole()? {
+            return Ok(Vec::new());
+        }
+        let (all, complete) = all().map_err(GuardError::Unknown)?;
+        let Differing { guarded, mut strange } = self.differing(&all)?;
+        if !complete {
+            strange.clear();
+        }
+        if !guarded.is_empty() {
+            let these: Vec<Protection> = all.into_iter().filter(|protection| guarded.contains(&protection.link)).collect();
+            self.change(&these)?;
+            self.learn_again(&these)?;
+        }
+        let strange: Vec<String> = strange.into_iter().collect();
+        if !strange.is_empty() {
+            let batch = self.without(&strange)?;
+            self.nft.commit(batch)?;
+        }
+        Ok(guarded.into_iter().chain(strange).collect())
+    }
+
+    fn differing(&mut self, all: &[Protection]) -> Result<Differing, GuardError> {
+        let mut wanted = self.wanted(all);
+        let guarded: BTreeSet<&str> = all.iter().map(|protection| protection.link.as_str()).collect();
+        let mut differing = Differing::default();
+        for set in all_link_sets().into_iter().chain(pairs::DERIVED).chain(pairs::LEARNED) {
+            let stored = self.nft.elements(Family::Bridge, TABLE, set)?;
+            let there: BTreeSet<_> = stored.iter().map(|stored| place(&stored.element())).collect();
+            let wanted: BTreeSet<_> = wanted.remove(set).unwrap_or_default().iter().map(place).collect();
+            for (key, _) in there.symmetric_difference(&wanted) {
+                let link = link_of(key);
+                if guarded.contains(link.as_str()) {
+                    differing.guarded.insert(link);
+                } else if if_nametoindex(link.as_str()).is_ok() {
+                    differing.strange.insert(link);
+                }
+            }
+        }
+        Ok(differing)
+    }
+
+    /// Elements of these NICs in one of the sets of addresses that were given.
+    fn learned_of(&mut self, set: &str, these: &[Protection]) -> Result<Vec<Element>, GuardError> {
+        let stored = self.nft.elements(Family::Bridge, TABLE, set)?;
+        let ours = stored.iter().filter(|stored| these.iter().any(|protection| stored.key.begins_with_name(&protection.link)));
+        Ok(ours.map(Stored::element).collect())
+    }
+
+    /// Makes the addresses that these were given those that are remembered.
+    fn learn_again(&mut self, these: &[Protection]) -> Result<(), GuardError> {
+        let mut batch = Batch::new(Family::Bridge, TABLE);
+        for set in pairs::LEARNED {
+            let stored = self.learned_of(set, these)?;
+            batch = batch.without_elements(set, &stored);
+        }
+        for protection in these.iter().filter(|protection| protection.dhcp || protection.addrconf) {
+            for learned in self.learned.of(&protection.link) {
+                let element = Element::new(Key::name(&protection.link).and_address(learned.address)).timeout(learned.left);
+                batch = batch.elements(learned_set(learned.address), &[element]);
+            }
+        }
+        Ok(self.nft.commit(batch)?)
+    }
+}
