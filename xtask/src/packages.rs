@@ -17,6 +17,8 @@ pub enum Purpose {
     Bench,
     /// Building the platform image.
     Image,
+    /// Making a disk of it that boots.
+    Disk,
     /// Booting it.
     Machine,
 }
@@ -53,7 +55,13 @@ const NEEDS: &[Need] = &[
     Need { package: "debian-archive-keyring", purpose: Purpose::Image, reason: "the keys that Debian's packages are checked with" },
     Need { package: "squashfs-tools", purpose: Purpose::Image, reason: "packs the root of the platform image" },
     Need { package: "binutils", purpose: Purpose::Image, reason: "removes symbols from the programs in the image" },
+    Need { package: "grub-common", purpose: Purpose::Disk, reason: "makes the boot loader of the disk image" },
+    Need { package: "grub-pc-bin", purpose: Purpose::Disk, reason: "the boot loader's parts for BIOS" },
+    Need { package: "grub-efi-amd64-bin", purpose: Purpose::Disk, reason: "the boot loader's parts for UEFI" },
+    Need { package: "dosfstools", purpose: Purpose::Disk, reason: "makes the file system that UEFI reads" },
+    Need { package: "mtools", purpose: Purpose::Disk, reason: "puts files there without mounting it" },
     Need { package: "qemu-system-x86", purpose: Purpose::Machine, reason: "runs a compute node on this machine" },
+    Need { package: "ipxe-qemu", purpose: Purpose::Machine, reason: "the NIC's program with which a node boots from the network" },
     Need { package: "qemu-utils", purpose: Purpose::Machine, reason: "makes the disk of that node" },
     Need { package: "e2fsprogs", purpose: Purpose::Machine, reason: "makes the medium that the node boots from" },
     Need { package: "zstd", purpose: Purpose::Machine, reason: "compresses what is copied to that node" },
@@ -136,7 +144,7 @@ mod tests {
     #[test]
     fn every_package_says_why_it_is_needed() {
         assert!(NEEDS.iter().all(|need| need.reason.len() > 20));
-        for purpose in [Purpose::Build, Purpose::Node, Purpose::Image, Purpose::Machine] {
+        for purpose in [Purpose::Build, Purpose::Node, Purpose::Image, Purpose::Disk, Purpose::Machine] {
             assert!(NEEDS.iter().any(|need| need.purpose == purpose), "{purpose:?}");
         }
     }

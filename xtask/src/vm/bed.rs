@@ -10,6 +10,7 @@ use anyhow::{Result, bail};
 
 use super::{
     args::UpArgs,
+    boot::Boot,
     qemu::{self, Life, Start},
     ssh::Ssh,
     state::State,
@@ -135,7 +136,7 @@ impl Bed {
         if self.state.running().is_some() {
             qemu::restore(&self.place.dir, name)?;
         } else {
-            let start = Start { restore: Some(name), append: "", life: Life::Ours };
+            let start = Start { restore: Some(name), boot: Boot::Kernel(""), life: Life::Ours };
             qemu::start(&self.place.dir, &mut self.state, &start, &mut self.progress)?;
         }
         self.ssh().wait(&self.state, limit, &mut self.progress)?;
@@ -150,9 +151,19 @@ impl Bed {
 
     /// Power on, with more for the kernel's command line; waits until the node has booted to its end.
     pub fn boot(&mut self, append: &str) -> Result<()> {
+        self.power_on(Boot::Kernel(append))?;
+        self.booted()
+    }
+
+    /// Power on, and no more.
+    pub fn power_on(&mut self, boot: Boot<'_>) -> Result<()> {
+        let start = Start { restore: None, boot, life: Life::Ours };
+        qemu::start(&self.place.dir, &mut self.state, &start, &mut self.progress)
+    }
+
+    /// Waits until the node lets us in and has booted to its end.
+    pub fn booted(&mut self) -> Result<()> {
         let limit = self.within(BOOT)?;
-        let start = Start { restore: None, append, life: Life::Ours };
-        qemu::start(&self.place.dir, &mut self.state, &start, &mut self.progress)?;
         self.ssh().wait(&self.state, limit, &mut self.progress)?;
         self.settle()
     }
