@@ -138,6 +138,11 @@ pub fn ensure(args: &ImageArgs, progress: &mut Progress) -> Result<Built> {
     Ok(built)
 }
 
+/// The disk image of a built image.
+pub fn disk_image(built: &Built, progress: &mut Progress) -> Result<PathBuf> {
+    disk::ensure(built, inputs::Inputs::read(Some(built.stamp.clone()))?.epoch, progress)
+}
+
 /// The folder of the image's own files.
 fn folder() -> PathBuf {
     workspace::root().join("platform")

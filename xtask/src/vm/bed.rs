@@ -11,6 +11,7 @@ use anyhow::{Result, bail};
 use super::{
     args::UpArgs,
     boot::Boot,
+    disk,
     qemu::{self, Life, Start},
     ssh::Ssh,
     state::State,
@@ -49,6 +50,20 @@ impl Bed {
         }
         let state = up::up(&place, size, Life::Ours, &mut progress).inspect_err(|_| progress.clear())?;
         Ok(Self { place, state, progress, deadline, saved: BTreeSet::new() })
+    }
+
+    /// Another machine of the same image, with a blank disk and no state, which is off. It is new at each call.
+    pub fn blank(&self, name: &str) -> Result<Self> {
+        let place = Place { base: self.place.base.clone(), dir: self.place.dir.join(name), number: self.place.number };
+        let mut progress = Progress::new(1);
+        match std::fs::remove_dir_all(&place.dir) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => bail!("could not remove {}: {error}", place.dir.display()),
+            _ => drop(up::claim(&place)?),
+        }
+        disk::ensure(&place.dir, &mut progress)?;
+        let (of, uuid) = (&self.state, triton_types::ServerUuid::random().to_string());
+        let state = State::new(place.number, of.image.clone(), of.accel.clone(), (of.memory, of.cpus), qemu::free_ports()?, uuid);
+        Ok(Self { place, state, progress, deadline: self.deadline, saved: BTreeSet::new() })
     }
 
     /// Where it is.

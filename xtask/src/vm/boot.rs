@@ -11,6 +11,13 @@ pub enum Boot<'a> {
     Kernel(&'a str),
     /// The network: the NIC's own program loads what the boot server in this folder offers.
     Network(&'a Path),
+    /// A disk image, which is not written to; and another disk.
+    Disk {
+        /// The image.
+        image: &'a Path,
+        /// The other disk, raw.
+        other: &'a Path,
+    },
 }
 
 /// A path as QEMU's options want it.
@@ -35,6 +42,13 @@ impl Boot<'_> {
                 ("-drive", format!("file={},format=raw,if=virtio,readonly=on", text(&image("medium.img")))),
             ],
             Self::Network(_) => Vec::new(),
+            Self::Disk { image, other } => vec![
+                // The node may write to it, as to any disk; what it writes goes with the machine.
+                ("-drive", format!("file={},format=raw,if=none,id=boot,snapshot=on", text(image))),
+                ("-device", "virtio-blk-pci,drive=boot,serial=boot,bootindex=0".to_owned()),
+                ("-drive", format!("file={},format=raw,if=none,id=other", text(other))),
+                ("-device", "virtio-blk-pci,drive=other,serial=other".to_owned()),
+            ],
         }
     }
 
@@ -42,14 +56,14 @@ impl Boot<'_> {
     pub fn machine(&self) -> &'static str {
         match self {
             Self::Kernel(_) => "q35",
-            Self::Network(_) => "q35,graphics=off",
+            Self::Network(_) | Self::Disk { .. } => "q35,graphics=off",
         }
     }
 
     /// More for the admin network: a boot server.
     pub fn network(&self) -> String {
         match self {
-            Self::Kernel(_) => String::new(),
+            Self::Kernel(_) | Self::Disk { .. } => String::new(),
             Self::Network(tree) => netboot::network(tree),
         }
     }
@@ -57,7 +71,7 @@ impl Boot<'_> {
     /// More for the admin NIC: the program that boots from it, or none, which would only cost time.
     pub fn nic(&self) -> &'static str {
         match self {
-            Self::Kernel(_) => ",romfile=",
+            Self::Kernel(_) | Self::Disk { .. } => ",romfile=",
             Self::Network(_) => ",bootindex=0",
         }
     }
