@@ -62,6 +62,7 @@ const NEEDS: &[Need] = &[
     Need { package: "mtools", purpose: Purpose::Disk, reason: "puts files there without mounting it" },
     Need { package: "qemu-system-x86", purpose: Purpose::Machine, reason: "runs a compute node on this machine" },
     Need { package: "ipxe-qemu", purpose: Purpose::Machine, reason: "the NIC's program with which a node boots from the network" },
+    Need { package: "ovmf", purpose: Purpose::Machine, reason: "firmware with which a node boots by UEFI" },
     Need { package: "qemu-utils", purpose: Purpose::Machine, reason: "makes the disk of that node" },
     Need { package: "e2fsprogs", purpose: Purpose::Machine, reason: "makes the medium that the node boots from" },
     Need { package: "zstd", purpose: Purpose::Machine, reason: "compresses what is copied to that node" },

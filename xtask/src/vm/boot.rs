@@ -17,8 +17,13 @@ pub enum Boot<'a> {
         image: &'a Path,
         /// The other disk, raw.
         other: &'a Path,
+        /// By UEFI instead of BIOS.
+        uefi: bool,
     },
 }
+
+/// UEFI's firmware, as the package `ovmf` has it.
+const UEFI: &str = "/usr/share/ovmf/OVMF.fd";
 
 /// A path as QEMU's options want it.
 pub fn text(path: &Path) -> String {
@@ -42,13 +47,19 @@ impl Boot<'_> {
                 ("-drive", format!("file={},format=raw,if=virtio,readonly=on", text(&image("medium.img")))),
             ],
             Self::Network(_) => Vec::new(),
-            Self::Disk { image, other } => vec![
-                // The node may write to it, as to any disk; what it writes goes with the machine.
-                ("-drive", format!("file={},format=raw,if=none,id=boot,snapshot=on", text(image))),
-                ("-device", "virtio-blk-pci,drive=boot,serial=boot,bootindex=0".to_owned()),
-                ("-drive", format!("file={},format=raw,if=none,id=other", text(other))),
-                ("-device", "virtio-blk-pci,drive=other,serial=other".to_owned()),
-            ],
+            Self::Disk { image, other, uefi } => {
+                let mut words = vec![
+                    // The node may write to it, as to any disk; what it writes goes with the machine.
+                    ("-drive", format!("file={},format=raw,if=none,id=boot,snapshot=on", text(image))),
+                    ("-device", "virtio-blk-pci,drive=boot,serial=boot,bootindex=0".to_owned()),
+                    ("-drive", format!("file={},format=raw,if=none,id=other", text(other))),
+                    ("-device", "virtio-blk-pci,drive=other,serial=other".to_owned()),
+                ];
+                if *uefi {
+                    words.push(("-bios", UEFI.to_owned()));
+                }
+                words
+            }
         }
     }
 

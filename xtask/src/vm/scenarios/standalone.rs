@@ -24,10 +24,10 @@ pub fn set_up(bed: &mut Bed) -> Result<()> {
     let other = node.place().dir.join("other.img");
     data(&other, &mut progress)?;
     let begin = first(&other)?;
-    let boot = Boot::Disk { image: &image, other: &other };
+    let boot = |uefi| Boot::Disk { image: &image, other: &other, uefi };
 
     let console = Console::from_now(&node.place().dir);
-    node.power_on(boot)?;
+    node.power_on(boot(false))?;
     node.booted().context("the first boot of the disk image")?;
     console.wait_for("login:", Duration::from_secs(120))?;
     fresh(&mut node)?;
@@ -35,7 +35,7 @@ pub fn set_up(bed: &mut Bed) -> Result<()> {
     go(&mut node)?;
     node.reboot()?;
     configured(&mut node).context("after the reboot")?;
-    instance(&mut node, bed, boot)?;
+    instance(&mut node, bed, boot(true))?;
     ensure!(first(&other)? == begin, "the disk with data was written to");
     node.cut()
 }
@@ -141,7 +141,7 @@ fn configured(node: &mut Bed) -> Result<()> {
     Ok(())
 }
 
-/// An instance runs, and runs again after a power cut.
+/// An instance runs, and runs again after a power cut. That boot is by the other firmware.
 fn instance(node: &mut Bed, bed: &Bed, boot: Boot<'_>) -> Result<()> {
     let image = crate::image::ensure(&crate::image::cache_folder(), node.progress()).context("could not build the image of the guests")?;
     let above = image.file.parent().context("the image has no folder")?;
@@ -154,7 +154,8 @@ fn instance(node: &mut Bed, bed: &Bed, boot: Boot<'_>) -> Result<()> {
     node.cut()?;
     ensure!(bed.state().running().is_none(), "one machine at a time");
     node.power_on(boot)?;
-    node.booted().context("the boot after a power cut")?;
+    node.booted().context("the boot by UEFI after a power cut")?;
+    ensure!(node.run("ls -d /sys/firmware/efi").is_ok(), "this boot was not by UEFI");
     configured(node).context("after a power cut")?;
     vm::await_state(node, &uuid, "running")?;
     ensure!(vm::guest(node, &uuid, "ip addr")?.contains("10.64.0.5/24"), "the guest has no address");
