@@ -44,6 +44,7 @@ const NEEDS: &[Need] = &[
     Need { package: "iproute2", purpose: Purpose::Node, reason: "lets tests judge links with a second tool" },
     Need { package: "iputils-ping", purpose: Purpose::Node, reason: "lets tests send packets from the node to its guests" },
     Need { package: "lxc", purpose: Purpose::Bench, reason: "starts containers by hand, beside ours" },
+    Need { package: "jq", purpose: Purpose::Node, reason: "reads JSON in the platform's scripts, which tests run" },
     Need { package: "nftables", purpose: Purpose::Node, reason: "lets tests judge firewall tables with a second tool" },
     Need { package: "mmdebstrap", purpose: Purpose::Node, reason: "makes the roots of distributions that tests boot as guests" },
     Need {

@@ -54,7 +54,8 @@ fn world(files: &[(&str, &str)], script: &str) -> String {
     said
 }
 
-const NETWORKS: (&str, &str) = ("etc/triton/admin-networks", "# comment\nlink admin\nnetwork 10.0.0.0/24\nnetwork 10.3.0.0/16\nnetwork fd00::/64\n");
+const NETWORKS: (&str, &str) =
+    ("etc/triton/admin-networks", "# comment\nlink admin\nnetwork 10.0.0.0/24\nnetwork 10.3.0.0/16\nnetwork fd00::/64\n");
 
 #[test]
 fn only_the_admin_network_reaches_the_nodes_services() {
