@@ -34,8 +34,8 @@ const ALL: &[Scenario] = &[
     Scenario { name: "power_cut_at_several_steps", quick: false, matrix: false, run: cut::some },
     Scenario { name: "power_cut_at_every_step", quick: false, matrix: true, run: cut::all },
     Scenario { name: "without_its_pool_nothing_is_reported_as_destroyed", quick: false, matrix: false, run: absent::no_pool },
-    Scenario { name: "netboot_node_takes_what_booter_gives_and_names_what_is_wrong", quick: false, matrix: false, run: netboot::modules },
     Scenario { name: "standalone_node_is_set_up_from_the_disk_image", quick: false, matrix: false, run: standalone::set_up },
+    Scenario { name: "netboot_node_takes_what_booter_gives_and_names_what_is_wrong", quick: false, matrix: false, run: netboot::modules },
     Scenario { name: "guarded_node_admits_its_admin_network_and_confines_guests", quick: false, matrix: false, run: guarded::node },
     Scenario { name: "pair_moves_an_instance_with_its_data", quick: false, matrix: false, run: pair::transfer },
 ];

@@ -60,7 +60,8 @@ fn first(path: &Path) -> Result<Vec<u8>> {
 fn fresh(node: &mut Bed) -> Result<()> {
     let failed = node.run("systemctl list-units --failed --plain --no-legend --no-pager")?;
     ensure!(failed.trim().is_empty(), "units failed on a node that is not set up: {failed}");
-    ensure!(node.run("findmnt -n -o FSTYPE,OPTIONS /run/live/medium")?.starts_with("vfat ro"), "the medium is not the disk image's");
+    let medium = node.run("findmnt -n -o FSTYPE,OPTIONS /run/live/medium")?;
+    ensure!(medium.starts_with("vfat") && medium.contains(" ro,"), "the medium is not the disk image's: {medium}");
     let sysinfo: Value = serde_json::from_str(&node.run("sysinfo")?)?;
     let mac = qemu::mac(0, node.place().number);
     ensure!(sysinfo["Setup"] == "false" && sysinfo["System Type"] == "Linux", "sysinfo: {sysinfo}");
