@@ -38,6 +38,8 @@ pub struct Bed {
     deadline: Instant,
     /// States that this process saved.
     saved: BTreeSet<String>,
+    /// It was started with devices to which no saved state belongs.
+    other_devices: bool,
 }
 
 impl Bed {
@@ -49,7 +51,7 @@ impl Bed {
             qemu::kill(&state)?;
         }
         let state = up::up(&place, size, Life::Ours, &mut progress).inspect_err(|_| progress.clear())?;
-        Ok(Self { place, state, progress, deadline, saved: BTreeSet::new() })
+        Ok(Self { place, state, progress, deadline, saved: BTreeSet::new(), other_devices: false })
     }
 
     /// Another machine of the same image, with a blank disk and no state, which is off. It is new at each call.
@@ -63,7 +65,7 @@ impl Bed {
         disk::ensure(&place.dir, &mut progress)?;
         let (of, uuid) = (&self.state, triton_types::ServerUuid::random().to_string());
         let state = State::new(place.number, of.image.clone(), of.accel.clone(), (of.memory, of.cpus), qemu::free_ports()?, uuid);
-        Ok(Self { place, state, progress, deadline: self.deadline, saved: BTreeSet::new() })
+        Ok(Self { place, state, progress, deadline: self.deadline, saved: BTreeSet::new(), other_devices: false })
     }
 
     /// Where it is.
@@ -148,6 +150,11 @@ impl Bed {
     pub fn reset(&mut self, name: &str) -> Result<()> {
         let limit = self.within(SCRIPT)?;
         self.ssh().forget();
+        if self.other_devices {
+            // A scenario that failed left a machine to which no saved state belongs.
+            qemu::kill(&self.state)?;
+            self.other_devices = false;
+        }
         if self.state.running().is_some() {
             qemu::restore(&self.place.dir, name)?;
         } else {
@@ -173,6 +180,7 @@ impl Bed {
     /// Power on, and no more.
     pub fn power_on(&mut self, boot: Boot<'_>) -> Result<()> {
         let start = Start { restore: None, boot, life: Life::Ours };
+        self.other_devices = !matches!(boot, Boot::Kernel(_));
         qemu::start(&self.place.dir, &mut self.state, &start, &mut self.progress)
     }
 
