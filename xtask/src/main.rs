@@ -100,6 +100,10 @@ enum Verb {
     #[command(hide = true)]
     PrepareNode(vm::PrepareArgs),
 
+    /// Answer one HTTP request of a machine that boots from the network; run by QEMU
+    #[command(hide = true)]
+    ServeBoot(vm::ServeArgs),
+
     /// Hold new namespaces until standard input ends
     #[command(hide = true)]
     HoldNamespaces(up::HoldArgs),
@@ -114,6 +118,7 @@ fn main() -> ExitCode {
         Verb::Image(args) => platform::image(&args),
         Verb::Vm(args) => vm::vm(&args),
         Verb::PrepareNode(args) => vm::prepare(&args),
+        Verb::ServeBoot(args) => vm::serve(&args),
         Verb::Test(args) => Ok(test::test(&args)),
         Verb::Ci { fix } => {
             let outcome = checks::run(fix);

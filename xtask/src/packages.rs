@@ -17,6 +17,8 @@ pub enum Purpose {
     Bench,
     /// Building the platform image.
     Image,
+    /// Making a disk of it that boots.
+    Disk,
     /// Booting it.
     Machine,
 }
@@ -42,6 +44,7 @@ const NEEDS: &[Need] = &[
     Need { package: "iproute2", purpose: Purpose::Node, reason: "lets tests judge links with a second tool" },
     Need { package: "iputils-ping", purpose: Purpose::Node, reason: "lets tests send packets from the node to its guests" },
     Need { package: "lxc", purpose: Purpose::Bench, reason: "starts containers by hand, beside ours" },
+    Need { package: "jq", purpose: Purpose::Node, reason: "reads JSON in the platform's scripts, which tests run" },
     Need { package: "nftables", purpose: Purpose::Node, reason: "lets tests judge firewall tables with a second tool" },
     Need { package: "mmdebstrap", purpose: Purpose::Node, reason: "makes the roots of distributions that tests boot as guests" },
     Need {
@@ -53,7 +56,14 @@ const NEEDS: &[Need] = &[
     Need { package: "debian-archive-keyring", purpose: Purpose::Image, reason: "the keys that Debian's packages are checked with" },
     Need { package: "squashfs-tools", purpose: Purpose::Image, reason: "packs the root of the platform image" },
     Need { package: "binutils", purpose: Purpose::Image, reason: "removes symbols from the programs in the image" },
+    Need { package: "grub-common", purpose: Purpose::Disk, reason: "makes the boot loader of the disk image" },
+    Need { package: "grub-pc-bin", purpose: Purpose::Disk, reason: "the boot loader's parts for BIOS" },
+    Need { package: "grub-efi-amd64-bin", purpose: Purpose::Disk, reason: "the boot loader's parts for UEFI" },
+    Need { package: "dosfstools", purpose: Purpose::Disk, reason: "makes the file system that UEFI reads" },
+    Need { package: "mtools", purpose: Purpose::Disk, reason: "puts files there without mounting it" },
     Need { package: "qemu-system-x86", purpose: Purpose::Machine, reason: "runs a compute node on this machine" },
+    Need { package: "ipxe-qemu", purpose: Purpose::Machine, reason: "the NIC's program with which a node boots from the network" },
+    Need { package: "ovmf", purpose: Purpose::Machine, reason: "firmware with which a node boots by UEFI" },
     Need { package: "qemu-utils", purpose: Purpose::Machine, reason: "makes the disk of that node" },
     Need { package: "e2fsprogs", purpose: Purpose::Machine, reason: "makes the medium that the node boots from" },
     Need { package: "zstd", purpose: Purpose::Machine, reason: "compresses what is copied to that node" },
@@ -136,7 +146,7 @@ mod tests {
     #[test]
     fn every_package_says_why_it_is_needed() {
         assert!(NEEDS.iter().all(|need| need.reason.len() > 20));
-        for purpose in [Purpose::Build, Purpose::Node, Purpose::Image, Purpose::Machine] {
+        for purpose in [Purpose::Build, Purpose::Node, Purpose::Image, Purpose::Disk, Purpose::Machine] {
             assert!(NEEDS.iter().any(|need| need.purpose == purpose), "{purpose:?}");
         }
     }

@@ -5,6 +5,7 @@
 //! headnode installs. What is mounted is mounted in a namespace of its own and gone with the process that made it.
 
 mod base;
+mod disk;
 mod finish;
 mod inputs;
 mod lock;
@@ -48,6 +49,10 @@ pub struct ImageArgs {
     #[arg(long)]
     pub lock: bool,
 
+    /// Make a disk image too, for nodes without a boot server: GPT, boots by BIOS and UEFI
+    #[arg(long)]
+    pub disk: bool,
+
     /// Print the result as one JSON object on standard output
     #[arg(long)]
     pub json: bool,
@@ -81,7 +86,7 @@ pub const STEPS: usize = 5;
 
 /// The verb.
 pub fn image(args: &ImageArgs) -> Result<ExitCode> {
-    let mut progress = Progress::new(STEPS);
+    let mut progress = Progress::new(STEPS + usize::from(args.disk));
     let built = match ensure(args, &mut progress) {
         Ok(built) => built,
         Err(error) => {
@@ -94,7 +99,8 @@ pub fn image(args: &ImageArgs) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     say::line(format_args!("platform {} is in {}", built.stamp, built.folder.display()));
-    for name in outputs::names(&built.stamp) {
+    let disk = args.disk.then(|| disk::NAME.to_owned());
+    for name in outputs::names(&built.stamp).into_iter().chain(disk) {
         let size = std::fs::metadata(built.file(&name)).map_or(0, |metadata| metadata.len());
         say::line(format_args!("{:>8} KiB  {name}", size.div_ceil(1024)));
     }
@@ -130,7 +136,18 @@ pub fn ensure(args: &ImageArgs, progress: &mut Progress) -> Result<Built> {
     outputs::ensure(&built, &inputs)?;
     finish::forget_old(&cache_folder(), &built)?;
     progress.done(outputs::archive_name(&built.stamp));
+
+    if args.disk {
+        progress.begin("disk image");
+        let disk = disk::ensure(&built, inputs.epoch, progress)?;
+        progress.done(disk.display());
+    }
     Ok(built)
+}
+
+/// The disk image of a built image.
+pub fn disk_image(built: &Built, progress: &mut Progress) -> Result<PathBuf> {
+    disk::ensure(built, inputs::Inputs::read(Some(built.stamp.clone()))?.epoch, progress)
 }
 
 /// The folder of the image's own files.

@@ -10,6 +10,8 @@ use anyhow::{Result, bail};
 
 use super::{
     args::UpArgs,
+    boot::Boot,
+    disk,
     qemu::{self, Life, Start},
     ssh::Ssh,
     state::State,
@@ -36,6 +38,8 @@ pub struct Bed {
     deadline: Instant,
     /// States that this process saved.
     saved: BTreeSet<String>,
+    /// It was started with devices to which no saved state belongs.
+    other_devices: bool,
 }
 
 impl Bed {
@@ -47,7 +51,21 @@ impl Bed {
             qemu::kill(&state)?;
         }
         let state = up::up(&place, size, Life::Ours, &mut progress).inspect_err(|_| progress.clear())?;
-        Ok(Self { place, state, progress, deadline, saved: BTreeSet::new() })
+        Ok(Self { place, state, progress, deadline, saved: BTreeSet::new(), other_devices: false })
+    }
+
+    /// Another machine of the same image, with a blank disk and no state, which is off. It is new at each call.
+    pub fn blank(&self, name: &str) -> Result<Self> {
+        let place = Place { base: self.place.base.clone(), dir: self.place.dir.join(name), number: self.place.number };
+        let mut progress = Progress::new(1);
+        match std::fs::remove_dir_all(&place.dir) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => bail!("could not remove {}: {error}", place.dir.display()),
+            _ => drop(up::claim(&place)?),
+        }
+        disk::ensure(&place.dir, &mut progress)?;
+        let (of, uuid) = (&self.state, triton_types::ServerUuid::random().to_string());
+        let state = State::new(place.number, of.image.clone(), of.accel.clone(), (of.memory, of.cpus), qemu::free_ports()?, uuid);
+        Ok(Self { place, state, progress, deadline: self.deadline, saved: BTreeSet::new(), other_devices: false })
     }
 
     /// Where it is.
@@ -132,10 +150,15 @@ impl Bed {
     pub fn reset(&mut self, name: &str) -> Result<()> {
         let limit = self.within(SCRIPT)?;
         self.ssh().forget();
+        if self.other_devices {
+            // A scenario that failed left a machine to which no saved state belongs.
+            qemu::kill(&self.state)?;
+            self.other_devices = false;
+        }
         if self.state.running().is_some() {
             qemu::restore(&self.place.dir, name)?;
         } else {
-            let start = Start { restore: Some(name), append: "", life: Life::Ours };
+            let start = Start { restore: Some(name), boot: Boot::Kernel(""), life: Life::Ours };
             qemu::start(&self.place.dir, &mut self.state, &start, &mut self.progress)?;
         }
         self.ssh().wait(&self.state, limit, &mut self.progress)?;
@@ -150,9 +173,20 @@ impl Bed {
 
     /// Power on, with more for the kernel's command line; waits until the node has booted to its end.
     pub fn boot(&mut self, append: &str) -> Result<()> {
+        self.power_on(Boot::Kernel(append))?;
+        self.booted()
+    }
+
+    /// Power on, and no more.
+    pub fn power_on(&mut self, boot: Boot<'_>) -> Result<()> {
+        let start = Start { restore: None, boot, life: Life::Ours };
+        self.other_devices = !matches!(boot, Boot::Kernel(_));
+        qemu::start(&self.place.dir, &mut self.state, &start, &mut self.progress)
+    }
+
+    /// Waits until the node lets us in and has booted to its end.
+    pub fn booted(&mut self) -> Result<()> {
         let limit = self.within(BOOT)?;
-        let start = Start { restore: None, append, life: Life::Ours };
-        qemu::start(&self.place.dir, &mut self.state, &start, &mut self.progress)?;
         self.ssh().wait(&self.state, limit, &mut self.progress)?;
         self.settle()
     }

@@ -15,6 +15,9 @@ use crate::{platform::Built, run, say::Progress};
 const SIZE: &str = "24G";
 const SPARE: &str = "2G";
 
+/// Files of an image that a machine boots from, in any way.
+const KEPT: [&str; 6] = ["vmlinuz", "initrd", "medium.img", "filesystem.squashfs", "initrd.hash", "filesystem.squashfs.hash"];
+
 /// A file system with `live/filesystem.squashfs`, beside the image.
 pub fn medium(built: &Built, progress: &mut Progress) -> Result<PathBuf> {
     let medium = built.file("medium.img");
@@ -42,7 +45,7 @@ pub fn keep(dir: &Path, built: &Built) -> Result<PathBuf> {
     let name = built.folder.file_name().context("the image has no name")?;
     let to = dir.join(name);
     fs::create_dir_all(&to).with_context(|| format!("could not create {}", to.display()))?;
-    for file in ["vmlinuz", "initrd", "medium.img"] {
+    for file in KEPT {
         let (from, to) = (built.file(file), to.join(file));
         // Another file system has no links to this one.
         if !to.exists() && fs::hard_link(&from, &to).is_err() {

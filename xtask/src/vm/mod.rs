@@ -6,8 +6,11 @@
 mod accel;
 mod args;
 mod bed;
+mod boot;
+mod console;
 mod disk;
 mod machine;
+mod netboot;
 mod node;
 mod qemu;
 mod qmp;
@@ -20,6 +23,7 @@ mod verbs;
 
 pub use args::{PrepareArgs, VmArgs};
 pub use machine::Machine;
+pub use netboot::{ServeArgs, serve};
 pub use node::prepare;
 pub use testing::{cannot_run, tier};
 pub use up::STEPS;

@@ -11,7 +11,11 @@ use std::{
 use anyhow::{Context, Result, bail};
 use triton_process::PidFd;
 
-use super::{disk, qmp, state::State};
+use super::{
+    boot::{Boot, text},
+    disk, qmp,
+    state::State,
+};
 use crate::{run, say::Progress};
 
 /// The state that `up` saves.
@@ -20,6 +24,11 @@ pub const BOOTED: &str = "booted";
 /// The console's log.
 pub fn log(dir: &Path) -> PathBuf {
     dir.join("console.log")
+}
+
+/// The console itself: what is written to this socket is typed.
+pub fn console(dir: &Path) -> PathBuf {
+    dir.join("console")
 }
 
 /// The control socket.
@@ -48,8 +57,8 @@ pub enum Life {
 pub struct Start<'a> {
     /// With this saved state; none: it boots.
     pub restore: Option<&'a str>,
-    /// More for the kernel's command line.
-    pub append: &'a str,
+    /// What it boots from. A saved state belongs to the devices of [`Boot::Kernel`].
+    pub boot: Boot<'a>,
     /// When it ends.
     pub life: Life,
 }
@@ -63,7 +72,7 @@ pub fn start(dir: &Path, state: &mut State, how: &Start<'_>, progress: &mut Prog
     let _ = fs::remove_file(&pidfile);
     let _ = fs::remove_file(socket(dir));
     let key = fs::read(disk::key(dir).with_extension("pub")).context("could not read the public key")?;
-    let mut words = arguments(dir, state, &base64(&key), how.append);
+    let mut words = arguments(dir, state, &base64(&key), how.boot);
     if let Some(name) = how.restore {
         words.extend(["-loadvm".to_owned(), name.to_owned()]);
     }
@@ -124,15 +133,14 @@ fn wire(dir: &Path, number: u8, end: u8) -> PathBuf {
 }
 
 /// The same for a boot and for a restored state: QEMU compares devices.
-fn arguments(dir: &Path, state: &State, key: &str, append: &str) -> Vec<String> {
-    let medium = state.image.join("medium.img");
-    let text = |path: PathBuf| path.display().to_string().replace(',', ",,");
+fn arguments(dir: &Path, state: &State, key: &str, boot: Boot<'_>) -> Vec<String> {
     let (cpu, accel) = if state.accel == "kvm" { ("host", "kvm") } else { ("max", "tcg,thread=multi") };
-    let forwards = format!("hostfwd=tcp:127.0.0.1:{}-:22,hostfwd=tcp:127.0.0.1:{}-:5309", state.ssh_port, state.agent_port);
-    let [ours, theirs] = [state.number, 1 - state.number.min(1)].map(|end| text(wire(dir, state.number, end)));
+    let forwards =
+        format!("hostfwd=tcp:127.0.0.1:{}-:22,hostfwd=tcp:127.0.0.1:{}-:5309{}", state.ssh_port, state.agent_port, boot.network());
+    let [ours, theirs] = [state.number, 1 - state.number.min(1)].map(|end| text(&wire(dir, state.number, end)));
     let list: Vec<(&str, String)> = vec![
         ("-name", format!("triton-cn{}", state.number)),
-        ("-machine", "q35".to_owned()),
+        ("-machine", boot.machine().to_owned()),
         ("-accel", accel.to_owned()),
         ("-cpu", cpu.to_owned()),
         ("-smp", state.cpus.to_string()),
@@ -141,32 +149,26 @@ fn arguments(dir: &Path, state: &State, key: &str, append: &str) -> Vec<String> 
         ("-display", "none".to_owned()),
         ("-vga", "none".to_owned()),
         ("-rtc", "base=utc".to_owned()),
-        ("-kernel", state.image.join("vmlinuz").display().to_string()),
-        ("-initrd", state.image.join("initrd").display().to_string()),
-        (
-            "-append",
-            format!("boot=live console=ttyS0,115200n8 triton.dhcp-all-nics systemd.log_color=0 panic=10 {append}").trim().to_owned(),
-        ),
-        ("-drive", format!("file={},format=raw,if=virtio,readonly=on", text(medium))),
-        ("-drive", format!("file={},format=qcow2,if=none,id=pool,discard=unmap", text(disk::pool(dir)))),
+        ("-drive", format!("file={},format=qcow2,if=none,id=pool,discard=unmap", text(&disk::pool(dir)))),
         ("-device", "virtio-blk-pci,drive=pool,serial=zones".to_owned()),
         ("-drive", format!("file={},format=qcow2,if=none,id=spare,discard=unmap", text(disk::spare(dir)))),
         ("-device", "virtio-blk-pci,drive=spare,serial=spare".to_owned()),
         // The node reaches nothing: what comes in are the forwarded ports.
         ("-netdev", format!("user,id=net,restrict=on,{forwards}")),
-        ("-device", format!("virtio-net-pci,netdev=net,romfile=,mac={}", mac(0, state.number))),
+        ("-device", format!("virtio-net-pci,netdev=net,mac={}{}", mac(0, state.number), boot.nic())),
         // What is sent while nobody is at the other end is lost, as on a wire.
         ("-netdev", format!("dgram,id=wire,local.type=unix,local.path={ours},remote.type=unix,remote.path={theirs}")),
         ("-device", format!("virtio-net-pci,netdev=wire,romfile=,mac={}", mac(1, state.number))),
         ("-device", "virtio-rng-pci".to_owned()),
-        ("-chardev", format!("file,id=console,path={},append=on", text(log(dir)))),
+        ("-chardev", format!("socket,id=console,path={},server=on,wait=off,logfile={},logappend=on", text(&console(dir)), text(&log(dir)))),
         ("-serial", "chardev:console".to_owned()),
-        ("-qmp", format!("unix:{},server=on,wait=off", text(socket(dir)))),
+        ("-qmp", format!("unix:{},server=on,wait=off", text(&socket(dir)))),
         ("-smbios", format!("type=1,uuid={},manufacturer=QEMU,product=Triton test node", state.uuid)),
         // The key is a credential for systemd: the image itself knows no key.
         ("-smbios", format!("type=11,value=io.systemd.credential.binary:ssh.authorized_keys.root={key}")),
     ];
-    std::iter::once("-nodefaults".to_owned()).chain(list.into_iter().flat_map(|(name, value)| [name.to_owned(), value])).collect()
+    let list = list.into_iter().chain(boot.words(state));
+    std::iter::once("-nodefaults".to_owned()).chain(list.flat_map(|(name, value)| [name.to_owned(), value])).collect()
 }
 
 /// Opens a port of the running node on a port of loopback, until the machine ends.
@@ -222,7 +224,7 @@ mod tests {
 
     #[test]
     fn ports_are_forwarded_to_loopback_only_and_the_image_is_never_written() {
-        let arguments = arguments(Path::new("/dir,x"), &of(0), "a2V5", "");
+        let arguments = arguments(Path::new("/dir,x"), &of(0), "a2V5", Boot::Kernel(""));
         let netdev = arguments.iter().find(|argument| argument.starts_with("user,")).unwrap();
         assert_eq!(netdev, "user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:2200-:22,hostfwd=tcp:127.0.0.1:5300-:5309");
         assert!(arguments.contains(&"file=/image/medium.img,format=raw,if=virtio,readonly=on".to_owned()));
@@ -232,7 +234,7 @@ mod tests {
     #[test]
     fn the_wire_of_a_pair_has_two_ends_that_name_each_other() {
         let wire = |dir: &str, number| {
-            let arguments = arguments(Path::new(dir), &of(number), "", "");
+            let arguments = arguments(Path::new(dir), &of(number), "", Boot::Kernel(""));
             arguments.into_iter().find(|argument| argument.starts_with("dgram,")).unwrap()
         };
         let end =

@@ -13,6 +13,7 @@ use nix::fcntl::{Flock, FlockArg};
 use super::{
     accel,
     args::UpArgs,
+    boot::Boot,
     disk, node,
     qemu::{self, BOOTED, Life, Start},
     ssh::Ssh,
@@ -98,7 +99,7 @@ pub fn up(place: &Place, args: &UpArgs, life: Life, progress: &mut Progress) -> 
     progress.begin(if restore { "the saved state" } else { "boot (1 to 3 minutes under emulation)" });
     let ssh = Ssh::new(dir, &state);
     ssh.forget();
-    let start = Start { restore: restore.then_some(BOOTED), append: "", life };
+    let start = Start { restore: restore.then_some(BOOTED), boot: Boot::Kernel(""), life };
     if let Err(error) = qemu::start(dir, &mut state, &start, progress).and_then(|()| ssh.wait(&state, BOOT, progress)) {
         qemu::kill(&state)?;
         return Err(error);

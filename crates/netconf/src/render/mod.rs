@@ -1,5 +1,6 @@
 //! The plan as files below a root.
 
+mod admin;
 mod link;
 mod services;
 mod text;
@@ -22,12 +23,13 @@ pub const FILE_PREFIX: &str = "10-triton-";
 pub const DHCP_ALL_NICS: &str = "99-dhcp-all-nics.network";
 /// Every file that [`render`] may name except `etc/hostname`: a directory, and how names in it begin. A file of those that
 /// is not among those of the present plan belongs to an older one; [`DHCP_ALL_NICS`] only if it is empty.
-pub const OWNED: [(&str, &str); 5] = [
+pub const OWNED: [(&str, &str); 6] = [
     (NETWORK, FILE_PREFIX),
     (NETWORK, DHCP_ALL_NICS),
     ("etc/udev/rules.d", "70-triton-"),
     ("etc/systemd/resolved.conf.d", "10-triton.conf"),
     ("etc/chrony/sources.d", "triton.sources"),
+    ("etc/triton", "admin-networks"),
 ];
 /// Where systemd-networkd looks first.
 const NETWORK: &str = "etc/systemd/network";
@@ -45,6 +47,7 @@ pub fn render(plan: &Plan) -> Vec<File> {
         }
         if !(plan.uplinks.is_empty() && plan.nics.is_empty()) {
             files.push(File { path: format!("{NETWORK}/{DHCP_ALL_NICS}"), text: String::new() });
+            files.push(admin::render(plan));
         }
     }
     files

@@ -4,10 +4,13 @@
 
 mod absent;
 mod cut;
+mod guarded;
+mod netboot;
 mod many;
 mod pair;
 mod pool;
 mod reboot;
+mod standalone;
 mod vm;
 
 use anyhow::Result;
@@ -33,6 +36,9 @@ const ALL: &[Scenario] = &[
     Scenario { name: "power_cut_at_several_steps", quick: false, matrix: false, run: cut::some },
     Scenario { name: "power_cut_at_every_step", quick: false, matrix: true, run: cut::all },
     Scenario { name: "without_its_pool_nothing_is_reported_as_destroyed", quick: false, matrix: false, run: absent::no_pool },
+    Scenario { name: "standalone_node_is_set_up_from_the_disk_image", quick: false, matrix: false, run: standalone::set_up },
+    Scenario { name: "netboot_node_takes_what_booter_gives_and_names_what_is_wrong", quick: false, matrix: false, run: netboot::modules },
+    Scenario { name: "guarded_node_admits_its_admin_network_and_confines_guests", quick: false, matrix: false, run: guarded::node },
     Scenario { name: "pool_with_the_marker_and_no_other", quick: false, matrix: false, run: pool::marker_and_reset },
     Scenario { name: "pool_is_reset_by_its_property", quick: false, matrix: false, run: pool::reset_by_property },
     Scenario { name: "many_instances_at_once_leave_nothing", quick: false, matrix: false, run: many::at_once },
