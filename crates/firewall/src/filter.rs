@@ -10,8 +10,8 @@ use triton_types::InstanceUuid;
 use crate::{
     Backend, Desired, FirewallError, names,
     plan::{self, Present},
-    whole,
     table::{self, TABLE},
+    whole,
 };
 
 /// How long a change waits for another.

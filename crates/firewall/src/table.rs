@@ -116,11 +116,7 @@ pub(crate) fn fixed(backend: Backend) -> Vec<Fixed> {
         [("forward", Hook::Forward, "flow_forward"), ("input", Hook::Input, "flow_input"), ("output", Hook::Output, "flow_output")]
     {
         // What is neither, ARP above all, is the guard's matter.
-        let rules = vec![
-            family(rule(), false).jump(flow),
-            family(rule(), true).jump("exempt"),
-            family(rule(), true).jump(flow),
-        ];
+        let rules = vec![family(rule(), false).jump(flow), family(rule(), true).jump("exempt"), family(rule(), true).jump(flow)];
         chains.push(Fixed { name, hook: Some(ChainHook { hook, priority: PRIORITY, accept: true }), rules });
     }
     if backend == Backend::Native {

@@ -100,22 +100,12 @@ impl Nft {
     ///
     /// # Errors
     /// When the kernel does not answer as it should.
-    pub fn all_rules<T>(
-        &mut self,
-        family: Family,
-        table: &str,
-        look: impl Fn(StoredRule, Content<'_>) -> T,
-    ) -> Result<Vec<T>, NftError> {
+    pub fn all_rules<T>(&mut self, family: Family, table: &str, look: impl Fn(StoredRule, Content<'_>) -> T) -> Result<Vec<T>, NftError> {
         let question = request(GET_RULE, DUMP, family.number(), |w| w.text(1, table));
         self.stored_rules(&question, table, look)
     }
 
-    fn stored_rules<T>(
-        &mut self,
-        question: &[u8],
-        table: &str,
-        look: impl Fn(StoredRule, Content<'_>) -> T,
-    ) -> Result<Vec<T>, NftError> {
+    fn stored_rules<T>(&mut self, question: &[u8], table: &str, look: impl Fn(StoredRule, Content<'_>) -> T) -> Result<Vec<T>, NftError> {
         self.list(question, "read rules", |kind, payload, rules| {
             // Older kernels list every table.
             if kind == NEW_RULE && attributes::find(payload, 1)?.is_some_and(|name| attributes::text(name) == table) {

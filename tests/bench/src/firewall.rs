@@ -164,7 +164,8 @@ fn as_the_agent_does(layout: &Layout, locals: &[LocalVm], rules: &mut [Rule], re
     layout.prepare().expect("disk");
     let before = rss_kib(i64::from(std::process::id())).unwrap_or_default();
     let mut firewall = Firewall::open(layout).expect("nf_tables");
-    let replace = |rules: Vec<Rule>, remote_vms: Vec<RemoteVm>| Change::Replace { rules, remote_vms, no_rules: vec![], no_remote_vms: vec![] };
+    let replace =
+        |rules: Vec<Rule>, remote_vms: Vec<RemoteVm>| Change::Replace { rules, remote_vms, no_rules: vec![], no_remote_vms: vec![] };
     let mut change = |firewall: &mut Firewall, wanted: &Change| {
         timed(|| drop(firewall.change(wanted, || Ok(locals.to_vec())).expect("the change"))).as_secs_f64() * 1e3
     };

@@ -304,8 +304,11 @@ fn remote(letter: u8, owner: &str, ips: Value, tags: Value) -> RemoteVm {
 fn a_replacement_says_whom_old_and_new_concern_and_passes_over_what_is_here() {
     let mut stored = Contents::default();
     let rule = |uuid: &str, text: &str| {
-        Rule::parse(&object(json!({"uuid": uuid, "owner_uuid": O1, "enabled": true, "rule": text, "created_by": "fwapi"})), &Options::default())
-            .unwrap()
+        Rule::parse(
+            &object(json!({"uuid": uuid, "owner_uuid": O1, "enabled": true, "rule": text, "created_by": "fwapi"})),
+            &Options::default(),
+        )
+        .unwrap()
     };
     let first = rule(R, "FROM tag role = far TO tag role = www ALLOW tcp PORT 22");
     let far = remote(0x1a, O1, json!(["10.9.0.1"]), json!({"role": "far"}));

@@ -123,12 +123,8 @@ fn kernel_a_damaged_file_drops_nothing_that_is_in_force() {
         stored(&mut healing, vec![damaged.clone()], vec![remote], &locals);
         assert_eq!(healing.load().unwrap().bad.len(), 0);
         assert_eq!(ports(rig), [true, true, false]);
-        let going = crate::Change::Replace {
-            rules: Vec::new(),
-            remote_vms: Vec::new(),
-            no_rules: vec![damaged.uuid],
-            no_remote_vms: Vec::new(),
-        };
+        let going =
+            crate::Change::Replace { rules: Vec::new(), remote_vms: Vec::new(), no_rules: vec![damaged.uuid], no_remote_vms: Vec::new() };
         healing.change(&going, || Ok(locals.clone())).unwrap();
         assert_eq!(ports(rig), [true, false, false]);
     });

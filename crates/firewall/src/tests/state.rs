@@ -89,8 +89,7 @@ fn kernel_e_st3_e_st4_only_who_was_asked_answers() {
             assert!(!rig.arrives(&outside, &guest, &packet(other, here, Flow::Udp(7000), 53, Segment::Syn)), "somebody else");
             assert!(!rig.arrives(&outside, &guest, &packet(asked, here, Flow::Udp(7001), 53, Segment::Syn)), "another port");
             assert!(rig.arrives(&outside, &guest, &packet(asked, here, Flow::Udp(7000), 53, Segment::Syn)), "the answer");
-            let (request, reply) =
-                if ipv6 { (Flow::Icmp6(128, 0), Flow::Icmp6(129, 0)) } else { (Flow::Icmp(8, 0), Flow::Icmp(0, 0)) };
+            let (request, reply) = if ipv6 { (Flow::Icmp6(128, 0), Flow::Icmp6(129, 0)) } else { (Flow::Icmp(8, 0), Flow::Icmp(0, 0)) };
             assert!(!rig.arrives(&outside, &guest, &packet(asked, here, reply, 77, Segment::Syn)), "an answer that nobody asked for");
             assert!(rig.arrives(&guest, &outside, &packet(here, asked, request, 78, Segment::Syn)));
             assert!(rig.arrives(&outside, &guest, &packet(asked, here, reply, 78, Segment::Syn)), "the answer to a ping");
