@@ -148,11 +148,17 @@ impl Keeping {
         }
     }
 
-    /// Whether a notice of files or instances is worth a look.
-    async fn differs(&self, instances: bool) -> bool {
+    /// Whether a notice of files or instances is worth a look. A file that was mended by a change needs none, and counts no more.
+    async fn differs(&mut self, instances: bool) -> bool {
         let node = self.node.clone();
-        // What cannot be told is looked at.
-        !matches!(tokio::task::spawn_blocking(move || node.differs(instances)).await, Ok(Ok(false)))
+        match tokio::task::spawn_blocking(move || (node.differs(instances), node.damaged())).await {
+            Ok((differs, damaged)) => {
+                self.tell_damaged(damaged);
+                // What cannot be told is looked at.
+                !matches!(differs, Ok(false))
+            }
+            Err(_) => true,
+        }
     }
 }
 
