@@ -113,9 +113,9 @@ impl Services {
         );
         let edit = Edit { delete_rules, delete_remotes, ..put };
         if edit.is_empty() {
-            self.converge().await?
+            self.converge().await?;
         } else {
-            self.change(edit).await?
+            self.change(edit).await?;
         }
         Ok(())
     }
