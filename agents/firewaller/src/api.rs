@@ -42,15 +42,15 @@ async fn status(State(api): State<Api>) -> Json<Value> {
 }
 
 async fn rule(State(api): State<Api>, Path(uuid): Path<String>) -> Result<Json<Value>, RestError> {
-    let stored = on(&api.backend, |backend| backend.stored()).await.map_err(RestError::internal)?;
-    let found = uuid.parse::<RuleUuid>().ok().and_then(|uuid| stored.rules.get(&uuid).map(triton_fwrule::Rule::to_json));
-    found.map(Json).ok_or_else(|| RestError::not_found("rule not found"))
+    let missing = || RestError::not_found("rule not found");
+    let uuid: RuleUuid = uuid.parse().map_err(|_| missing())?;
+    on(&api.backend, move |backend| backend.rule(uuid)).await.map_err(RestError::internal)?.map(Json).ok_or_else(missing)
 }
 
 async fn remote(State(api): State<Api>, Path(uuid): Path<String>) -> Result<Json<Value>, RestError> {
-    let stored = on(&api.backend, |backend| backend.stored()).await.map_err(RestError::internal)?;
-    let found = uuid.parse::<InstanceUuid>().ok().and_then(|uuid| stored.remotes.get(&uuid).map(triton_fwrule::RemoteVm::to_json));
-    found.map(Json).ok_or_else(|| RestError::not_found("remote VM not found"))
+    let missing = || RestError::not_found("remote VM not found");
+    let uuid: InstanceUuid = uuid.parse().map_err(|_| missing())?;
+    on(&api.backend, move |backend| backend.remote(uuid)).await.map_err(RestError::internal)?.map(Json).ok_or_else(missing)
 }
 
 /// An instance that does not run or does not exist is not filtered: no error.
@@ -76,7 +76,11 @@ async fn put_rule(
         return Err(RestError::unavailable("too many tasks wait"));
     }
     match tokio::time::timeout(PATIENCE, answer).await {
-        Ok(Ok(Ok(Some(rule)))) => Ok(Json(rule.to_json())),
+        Ok(Ok(Ok(Some(rule)))) => {
+            // As it was stored: with a version, if it had none.
+            let stored = on(&api.backend, move |backend| backend.rule(rule.uuid).map(|stored| stored.unwrap_or_else(|| rule.to_json())));
+            Ok(Json(stored.await.map_err(RestError::internal)?))
+        }
         Ok(Ok(Err(TaskError::Rule(errors)))) => {
             Err(RestError::new(StatusCode::UNPROCESSABLE_ENTITY, "InvalidParameters", format!("Invalid parameters: {errors}")))
         }

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use serde_json::Value;
 use triton_fwrule::{RemoteVm, Rule, VmFacts};
 use triton_types::{InstanceUuid, RuleUuid};
 
@@ -47,6 +48,22 @@ pub trait Backend: Send + Sync + 'static {
     /// # Errors
     /// When it cannot be listed.
     fn stored(&self) -> Result<Stored, String>;
+
+    /// One stored rule as an object.
+    ///
+    /// # Errors
+    /// As [`Backend::stored`].
+    fn rule(&self, uuid: RuleUuid) -> Result<Option<Value>, String> {
+        Ok(self.stored()?.rules.get(&uuid).map(Rule::to_json))
+    }
+
+    /// One stored instance of another node as an object.
+    ///
+    /// # Errors
+    /// As [`Backend::stored`].
+    fn remote(&self, uuid: InstanceUuid) -> Result<Option<Value>, String> {
+        Ok(self.stored()?.remotes.get(&uuid).map(RemoteVm::to_json))
+    }
 
     /// Makes a change, durable first and then in force, for every instance that the old or the new concerns.
     ///

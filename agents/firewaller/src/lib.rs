@@ -6,20 +6,28 @@
 //!
 //! * [`Backend`]: what the agent needs of the node: its instances, the stored rules, and changes of them.
 //! * [`Worker`]: one task after the other: `tasks` for events, `sync` for the comparison.
-//! * `follow`: the subscription. `api`: HTTP on port 2021.
+//! * `follow`: the subscription. `api`: HTTP on port 2021. `keeping`: what is stored is in force whatever anybody does to it.
+//! * [`RealNode`]: the node below a root. `real`: the program around all of it.
 
 pub mod api;
 mod backend;
+mod config;
 mod follow;
+mod keeping;
 mod metrics;
+mod node;
+mod real;
 mod sync;
 mod tasks;
 mod want;
 mod worker;
 
 pub use backend::{Backend, Edit, Stored};
+pub use config::{Addresses, AgentConfig, Args};
 pub use follow::follow;
 pub use metrics::Numbers;
+pub use node::RealNode;
+pub use real::{StartError, serve};
 pub use sync::SyncError;
 pub use tasks::TaskError;
 pub use worker::{Handle, Services, Settings, Task, Worker};

@@ -1,5 +1,10 @@
 //! The agent's numbers for `/metrics` and `status`.
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
 use prometheus_client::metrics::{counter::Counter, gauge::Gauge};
 use serde_json::{Value, json};
 use triton_agent::metrics::Metrics;
@@ -16,6 +21,10 @@ pub struct Numbers {
     subscriptions: Counter,
     subscribed: Gauge,
     doubtful: Gauge,
+    repairs: Counter,
+    in_force: Gauge,
+    damaged: Gauge,
+    beats: Arc<AtomicU64>,
 }
 
 impl Numbers {
@@ -31,7 +40,31 @@ impl Numbers {
             registry.register("subscriptions", "Subscriptions to FWAPI's events", self.subscriptions.clone());
             registry.register("subscribed", "FWAPI's events are being received", self.subscribed.clone());
             registry.register("doubtful_rules", "Rules that FWAPI seems to have lost, kept until it says so again", self.doubtful.clone());
+            registry.register("table_repairs", "Times that the table was not what is stored and was made so", self.repairs.clone());
+            registry.register("in_force", "What is stored is in force", self.in_force.clone());
+            registry.register("damaged_files", "Files of rules and remote instances that cannot be used", self.damaged.clone());
         });
+    }
+
+    /// Grows while the agent's worker turns; for the watchdog.
+    pub fn beats(&self) -> Arc<AtomicU64> {
+        self.beats.clone()
+    }
+
+    pub(crate) fn beat(&self) {
+        self.beats.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn repaired(&self) {
+        self.repairs.inc();
+    }
+
+    pub(crate) fn in_force(&self, yes: bool) {
+        self.in_force.set(i64::from(yes));
+    }
+
+    pub(crate) fn damaged(&self, files: usize) {
+        self.damaged.set(i64::try_from(files).unwrap_or(i64::MAX));
     }
 
     pub(crate) fn task(&self, good: bool) {
@@ -71,6 +104,10 @@ impl Numbers {
     /// As a document, for the `status` verb.
     pub fn status(&self) -> Value {
         json!({
+            "ready": self.in_force.get() == 1 && self.syncs.get() > 0,
+            "in_force": self.in_force.get() == 1,
+            "table_repairs": self.repairs.get(),
+            "damaged_files": self.damaged.get(),
             "subscribed": self.subscribed.get() == 1,
             "subscriptions": self.subscriptions.get(),
             "tasks": self.tasks.get(),

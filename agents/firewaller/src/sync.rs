@@ -1,15 +1,15 @@
 //! The full comparison with FWAPI (firewaller.md section 8.3, ruling 7).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tracing::{info, warn};
 use triton_agent::chain;
-use triton_fwrule::Rule;
+use triton_fwrule::{RemoteVm, Rule, VmFacts};
 use triton_headnode::Question;
 use triton_types::{InstanceUuid, RuleUuid};
 
 use crate::{
-    Edit, Services, TaskError,
+    Edit, Services, Stored, TaskError,
     backend::on,
     want::{questions, without},
 };
@@ -43,8 +43,10 @@ pub(crate) struct Memory {
 /// What FWAPI and VMAPI have for this node.
 #[derive(Debug, Default)]
 struct Wanted {
-    rules: BTreeSet<RuleUuid>,
-    remotes: BTreeSet<InstanceUuid>,
+    rules: BTreeMap<RuleUuid, Rule>,
+    remotes: BTreeMap<InstanceUuid, RemoteVm>,
+    /// Rules that FWAPI has and that cannot be read.
+    kept: BTreeSet<RuleUuid>,
 }
 
 impl Services {
@@ -53,23 +55,42 @@ impl Services {
     pub(crate) async fn sync(&self, memory: &mut Memory, req_id: &str) -> Result<(), SyncError> {
         let locals = on(&self.backend, |backend| backend.locals()).await.map_err(TaskError::from)?;
         let questions = questions(&locals);
+        let stored = self.stored().await?;
         let mut wanted = Wanted::default();
         let mut failed = 0;
-        for question in &questions {
-            if let Err(error) = self.owner(question, &locals, &mut wanted, req_id).await {
-                failed += 1;
-                warn!(owner_uuid = %question.owner_uuid, error = %chain(&error), "the rules of an owner cannot be had: what is in force stays");
+        for (number, question) in questions.iter().enumerate() {
+            self.numbers.beat();
+            let Err(error) = self.owner(question, &locals, &mut wanted, req_id).await else { continue };
+            failed += 1;
+            warn!(owner_uuid = %question.owner_uuid, error = %chain(&error), "the rules of an owner cannot be had: what is in force stays");
+            if error.is_outage() {
+                // The others would wait as long for nothing.
+                failed += questions.len() - number - 1;
+                break;
             }
         }
+        let given = if failed == 0 { self.give(&stored, &mut wanted, req_id).await } else { Ok(()) };
+        // All of it in one change: the table is made once, not once for each owner.
+        let Wanted { rules, remotes, kept } = wanted;
+        let keep_rules: BTreeSet<RuleUuid> = rules.keys().copied().chain(kept).collect();
+        let keep_remotes: BTreeSet<InstanceUuid> = remotes.keys().copied().collect();
+        let put = Edit {
+            rules: rules.into_values().filter(|rule| stored.rules.get(&rule.uuid) != Some(rule)).collect(),
+            remotes: remotes.into_values().filter(|vm| stored.remotes.get(&vm.uuid) != Some(vm)).collect(),
+            ..Edit::default()
+        };
         if failed > 0 {
+            self.change(put).await?;
             return Err(SyncError::Owners { failed, owners: questions.len() });
         }
-        self.give(&mut wanted, req_id).await?;
+        if let Err(error) = given {
+            self.change(put).await?;
+            return Err(error);
+        }
 
-        let stored = self.stored().await?;
         let from_fwapi = stored.rules.values().filter(|rule| rule.is_from_fwapi()).map(|rule| rule.uuid);
-        let delete_rules = without(from_fwapi, &wanted.rules);
-        let delete_remotes = without(stored.remotes.keys().copied(), &wanted.remotes);
+        let delete_rules = without(from_fwapi, &keep_rules);
+        let delete_remotes = without(stored.remotes.keys().copied(), &keep_remotes);
         let many = delete_rules.len() * 2 > stored.rules.len();
         if many && !delete_rules.iter().all(|uuid| memory.doubtful.contains(uuid)) {
             warn!(
@@ -79,45 +100,45 @@ impl Services {
             );
             memory.doubtful = delete_rules.into_iter().collect();
             self.numbers.doubtful(memory.doubtful.len());
-            return Ok(());
+            return Ok(self.change(put).await?);
         }
         memory.doubtful.clear();
         self.numbers.doubtful(0);
-        info!(owners = questions.len(), rules = wanted.rules.len(), deleted = delete_rules.len(), "compared with FWAPI");
-        self.change(Edit { delete_rules, delete_remotes, ..Edit::default() }).await?;
-        on(&self.backend, |backend| backend.converge()).await.map_err(TaskError::from)?;
+        info!(
+            owners = questions.len(),
+            rules = keep_rules.len(),
+            new = put.rules.len(),
+            deleted = delete_rules.len(),
+            "compared with FWAPI"
+        );
+        let edit = Edit { delete_rules, delete_remotes, ..put };
+        if edit.is_empty() {
+            self.converge().await?;
+        } else {
+            self.change(edit).await?;
+        }
         Ok(())
     }
 
-    /// Stores what FWAPI has of one owner.
-    async fn owner(
-        &self,
-        question: &Question,
-        locals: &[triton_fwrule::VmFacts],
-        wanted: &mut Wanted,
-        req_id: &str,
-    ) -> Result<(), TaskError> {
+    /// Gathers what FWAPI and VMAPI have for one owner.
+    async fn owner(&self, question: &Question, locals: &[VmFacts], wanted: &mut Wanted, req_id: &str) -> Result<(), TaskError> {
         let answer = self.fwapi.resolve(question, req_id).await?;
-        let (mut rules, bad) = self.readable(&answer.rules);
-        let mut remotes = self.fetch(question.owner_uuid, &answer.peers, locals, req_id).await?;
-        wanted.rules.extend(rules.iter().map(|rule| rule.uuid).chain(bad));
-        wanted.remotes.extend(remotes.iter().map(|vm| vm.uuid));
-        let stored = self.stored().await?;
-        rules.retain(|rule| stored.rules.get(&rule.uuid) != Some(rule));
-        remotes.retain(|vm| stored.remotes.get(&vm.uuid) != Some(vm));
-        self.change(Edit { rules, remotes, ..Edit::default() }).await
+        let (rules, bad) = self.readable(&answer.rules);
+        let remotes = self.fetch(question.owner_uuid, &answer.peers, locals, req_id).await?;
+        wanted.kept.extend(bad);
+        wanted.rules.extend(rules.into_iter().map(|rule| (rule.uuid, rule)));
+        wanted.remotes.extend(remotes.into_iter().map(|vm| (vm.uuid, vm)));
+        Ok(())
     }
 
     /// Gives FWAPI the rules that were made on this node.
-    async fn give(&self, wanted: &mut Wanted, req_id: &str) -> Result<(), SyncError> {
-        let stored = self.stored().await?;
+    async fn give(&self, stored: &Stored, wanted: &mut Wanted, req_id: &str) -> Result<(), SyncError> {
         let mut failed = 0;
         for rule in stored.rules.values().filter(|rule| !rule.is_from_fwapi()) {
             match self.fwapi.create_rule(&rule.to_json(), req_id).await {
                 Ok(_) => {
                     let rule = Rule { created_by: Some(Rule::FWAPI.to_owned()), ..rule.clone() };
-                    wanted.rules.insert(rule.uuid);
-                    self.change(Edit { rules: vec![rule], ..Edit::default() }).await?;
+                    wanted.rules.insert(rule.uuid, rule);
                 }
                 Err(error) => {
                     failed += 1;

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 use tracing::{info, warn};
 use triton_fwrule::{Options, RemoteVm, Rule, RuleErrors, VmFacts};
-use triton_headnode::{HttpError, Peers};
+use triton_headnode::{HttpError, HttpFailure, Peers};
 use triton_types::{InstanceUuid, OwnerUuid, RuleUuid};
 
 use crate::{
@@ -26,6 +26,13 @@ pub enum TaskError {
     /// The rule is none.
     #[error("the rule is not valid: {0}")]
     Rule(#[from] RuleErrors),
+}
+
+impl TaskError {
+    /// True when FWAPI or VMAPI as a whole does not answer.
+    pub(crate) fn is_outage(&self) -> bool {
+        matches!(self, Self::Headnode(error) if matches!(&*error.source, HttpFailure::Connect(_) | HttpFailure::Timeout(_)))
+    }
 }
 
 impl From<String> for TaskError {
@@ -62,7 +69,7 @@ impl Services {
         Ok(on(&self.backend, move |backend| backend.change(&edit)).await?)
     }
 
-    async fn converge(&self) -> Result<(), TaskError> {
+    pub(crate) async fn converge(&self) -> Result<(), TaskError> {
         Ok(on(&self.backend, |backend| backend.converge()).await?)
     }
 

@@ -21,6 +21,8 @@ use crate::{Backend, Numbers, TaskError, sync::Memory};
 
 /// Tasks that wait at most. More events than that are not worth keeping: the comparison that follows has what they say.
 const WAITING: usize = 1024;
+/// The worker turns at least this often.
+const BEAT: Duration = Duration::from_secs(10);
 /// Request ids of finished tasks that are kept (section 2.1).
 const RECENT: usize = 50;
 
@@ -155,7 +157,13 @@ impl Worker {
     /// Compares at once, then works for ever. May be dropped at any time.
     pub async fn run(mut self) {
         self.start().await;
-        while let Some(task) = self.tasks.recv().await {
+        loop {
+            self.services.numbers.beat();
+            let task = match tokio::time::timeout(BEAT, self.tasks.recv()).await {
+                Err(_) => continue,
+                Ok(None) => return,
+                Ok(Some(task)) => task,
+            };
             self.shared.queued.fetch_sub(1, Ordering::AcqRel);
             self.work(task).await;
             if self.shared.queued.load(Ordering::Acquire) == 0 && self.shared.owed.swap(false, Ordering::AcqRel) {

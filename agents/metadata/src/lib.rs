@@ -23,7 +23,7 @@ mod write;
 
 pub use answer::Guest;
 pub use budget::Budget;
-pub use config::{AgentConfig, Args, Verb};
+pub use config::{AgentConfig, Args};
 pub use connection::talk;
 pub use fleet::Fleet;
 pub use limits::Limits;

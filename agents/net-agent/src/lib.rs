@@ -23,7 +23,7 @@ mod server;
 mod sweep;
 
 pub use agent::{Agent, Settings, Sources};
-pub use config::{AgentConfig, Args, Verb};
+pub use config::{AgentConfig, Args};
 pub use core::Kept;
 pub use feed::{WAITING, follow, registration};
 pub use guarding::Guarding;

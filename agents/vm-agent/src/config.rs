@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use clap::{Parser, Subcommand};
+use clap::Parser;
 use serde::Deserialize;
-use triton_agent::{CommonArgs, ConfigError, load_json_optional};
+use triton_agent::{ConfigError, load_json_optional, program::AgentArgs};
 use triton_files::Layout;
 use triton_headnode::{BaseUrl, UrlError};
 use triton_types::ServerUuid;
@@ -16,26 +16,9 @@ use triton_types::ServerUuid;
 #[derive(Clone, Debug, Parser)]
 #[command(name = "vm-agent", version)]
 pub struct Args {
-    /// Where the node is.
+    /// What every agent takes.
     #[command(flatten)]
-    pub common: CommonArgs,
-    /// Least severe level that is logged: trace, debug, info, warn, error
-    #[arg(long, env = "LOG_LEVEL", default_value = "info", value_name = "LEVEL")]
-    pub log_level: String,
-    /// What to do instead of reporting.
-    #[command(subcommand)]
-    pub verb: Option<Verb>,
-}
-
-/// What an operator may ask.
-#[derive(Clone, Debug, Subcommand)]
-pub enum Verb {
-    /// Show what the running agent is doing
-    Status {
-        /// As JSON
-        #[arg(long, short)]
-        json: bool,
-    },
+    pub agent: AgentArgs,
 }
 
 /// `vm-agent.config.json`. Other keys are ignored; `no_rabbit` is one of them.

@@ -13,7 +13,7 @@ mod real;
 mod startup;
 
 pub use agent::{Agent, Settings};
-pub use config::{AgentConfig, Args, Verb};
+pub use config::{AgentConfig, Args};
 pub use metrics::Numbers;
 pub use real::{StartError, serve, user_agent};
 

@@ -12,6 +12,7 @@ pub mod http;
 pub mod logs;
 pub mod metrics;
 mod namespaces;
+pub mod program;
 mod queue;
 mod reactor;
 pub mod ready;

@@ -21,6 +21,11 @@ pub fn notify(status: &str) {
     tell(&[NotifyState::Ready, NotifyState::Status(status)]);
 }
 
+/// What the agent does before it is ready; shown by `systemctl status`.
+pub fn notify_status(status: &str) {
+    tell(&[NotifyState::Status(status)]);
+}
+
 /// The agent drains and will end.
 pub fn stopping() {
     tell(&[NotifyState::Stopping]);

@@ -1,4 +1,4 @@
-//! Cases F1, F7, F9, F11, F12 of firewaller.md section 15.4, and what holds for all bytes.
+//! Cases F1, F2, F7, F9, F11, F12 of firewaller.md section 15.4, and what holds for all bytes.
 
 use proptest::{collection::vec, prelude::*};
 use serde_json::{Value, json};
@@ -34,6 +34,14 @@ fn firewaller_case_f1_a_ping_has_these_bytes() {
     assert_eq!((header.as_str(), bytes.len()), ("0101010000000100001d8000000035", 68));
     assert_eq!(&bytes[15..], br#"{"m":{"uts":1735689600000000,"name":"ping"},"d":[{}]}"#);
     assert_eq!(all(&bytes), Ok(vec![ping(1)]));
+}
+
+#[test]
+fn firewaller_case_f2_the_answer_to_a_ping_is_an_end_with_nothing() {
+    let answer = Frame { id: 1, status: Status::End, method: "ping".to_owned(), data: json!([]) };
+    let bytes = answer.encode(UTS).unwrap();
+    assert_eq!((bytes[0], bytes[2], bytes.len() - 15), (1, 2, 51), "51 bytes with a time of 16 digits");
+    assert_eq!(all(&bytes), Ok(vec![answer]));
 }
 
 /// firewaller cases F7 and F12

@@ -10,7 +10,7 @@ use triton_fwrule::{Direction, Options, RemoteVm, Rule};
 use triton_types::{InstanceUuid, JsonMap, RuleUuid};
 
 use crate::{
-    FirewallError, LocalVm,
+    FirewallError, LocalVm, affected,
     store::{Contents, Writes},
 };
 
@@ -47,6 +47,18 @@ pub enum Change {
         local_vms: Vec<InstanceUuid>,
         /// Who does it.
         origin: Origin,
+    },
+    /// Rules and remote instances are as these are, and others go, together: what an agent knows of another service. Remote instances
+    /// that are this node's own by now, and those without an address, are passed over.
+    Replace {
+        /// Rules, whole.
+        rules: Vec<Rule>,
+        /// Remote instances, whole.
+        remote_vms: Vec<RemoteVm>,
+        /// Rules that go; unknown ones are gone.
+        no_rules: Vec<RuleUuid>,
+        /// Remote instances that go, the same.
+        no_remote_vms: Vec<InstanceUuid>,
     },
     /// Rules and remote instances go; unknown ones are gone.
     Delete {
@@ -96,7 +108,18 @@ pub(crate) fn plan(change: &Change, stored: &Contents, locals: &[LocalVm]) -> Re
             if rules.is_empty() && remote_vms.is_empty() {
                 return Err(FirewallError::Refused(vec!["Payload must contain one of: rvmUUIDs, uuids".to_owned()]));
             }
-            Ok(delete(rules, remote_vms, stored, locals))
+            Ok(settle(Next { no_rules: rules.clone(), no_remote_vms: remote_vms.clone(), ..Next::default() }, &[], stored, locals))
+        }
+        Change::Replace { rules, remote_vms, no_rules, no_remote_vms } => {
+            let here: BTreeSet<InstanceUuid> = locals.iter().map(|vm| vm.facts.uuid).collect();
+            let usable = |vm: &&RemoteVm| !here.contains(&vm.uuid) && !vm.ips.is_empty();
+            let next = Next {
+                rules: rules.iter().map(|rule| (rule.uuid, with_version(rule.clone()))).collect(),
+                remotes: remote_vms.iter().filter(usable).map(|vm| (vm.uuid, vm.clone())).collect(),
+                no_rules: no_rules.clone(),
+                no_remote_vms: no_remote_vms.clone(),
+            };
+            Ok(settle(next, &[], stored, locals))
         }
         Change::Add { rules, remote_vms, local_vms, origin } => {
             put(rules, remote_vms, local_vms, stored, locals, |object| added(object, origin))
@@ -119,7 +142,6 @@ fn put(
         return Err(FirewallError::Refused(vec!["Payload must contain one of: rules, localVMs, remoteVMs".to_owned()]));
     }
     let mut errors = Vec::new();
-    let mut planned = Planned::default();
     let options = Options { enforce_global: true, ..Options::default() };
     // Of several objects with one uuid the last one counts.
     let mut wanted: BTreeMap<RuleUuid, Rule> = BTreeMap::new();
@@ -147,56 +169,47 @@ fn put(
     if !errors.is_empty() {
         return Err(FirewallError::Refused(errors));
     }
-    let mut rules_after: BTreeMap<RuleUuid, &Rule> = stored.rules.iter().map(|(uuid, rule)| (*uuid, rule)).collect();
-    rules_after.extend(wanted.iter().map(|(uuid, rule)| (*uuid, rule)));
-    let vms = &mut planned.changed.vms;
-    for rule in wanted.values() {
-        let old = stored.rules.get(&rule.uuid);
-        if old == Some(rule) {
-            continue;
-        }
-        vms.extend(named_by(rule, locals));
-        vms.extend(old.into_iter().flat_map(|old| named_by(old, locals)));
-        planned.changed.rules.push(rule.clone());
-    }
-    for vm in remotes.values() {
-        let old = stored.remote_vms.get(&vm.uuid);
-        if old == Some(vm) {
-            continue;
-        }
-        vms.extend(concerned_by(vm, rules_after.values().copied(), locals));
-        // What lost a tag or an address no longer is what rules admit: their instances are concerned, too (section 8.5).
-        vms.extend(old.into_iter().flat_map(|old| concerned_by(old, rules_after.values().copied(), locals)));
-        planned.changed.remote_vms.push(vm.clone());
-    }
-    for local in locals.iter().filter(|local| local_vms.contains(&local.facts.uuid)) {
-        let facts = &local.facts;
-        if facts.firewall_enabled {
-            vms.insert(facts.uuid);
-        }
-        let peer = RemoteVm { uuid: facts.uuid, owner: facts.owner, tags: facts.tags.clone(), ips: facts.ips.clone() };
-        vms.extend(concerned_by(&peer, rules_after.values().copied(), locals));
-    }
-    planned.writes.rules = planned.changed.rules.clone();
-    planned.writes.remote_vms = planned.changed.remote_vms.clone();
-    Ok(planned)
+    Ok(settle(Next { rules: wanted, remotes, ..Next::default() }, local_vms, stored, locals))
 }
 
-fn delete(rules: &[RuleUuid], remote_vms: &[InstanceUuid], stored: &Contents, locals: &[LocalVm]) -> Planned {
+/// What is to be, by uuid.
+#[derive(Default)]
+struct Next {
+    rules: BTreeMap<RuleUuid, Rule>,
+    remotes: BTreeMap<InstanceUuid, RemoteVm>,
+    no_rules: Vec<RuleUuid>,
+    no_remote_vms: Vec<InstanceUuid>,
+}
+
+/// What it comes to: only what differs is written, and whom it concerns is what old or new say.
+fn settle(next: Next, local_vms: &[InstanceUuid], stored: &Contents, locals: &[LocalVm]) -> Planned {
     let mut planned = Planned::default();
-    let gone: BTreeMap<RuleUuid, &Rule> = rules.iter().filter_map(|uuid| Some((*uuid, stored.rules.get(uuid)?))).collect();
-    for rule in gone.values() {
-        planned.changed.vms.extend(named_by(rule, locals));
-        planned.changed.rules.push((*rule).clone());
-    }
-    let leaving: BTreeSet<InstanceUuid> = remote_vms.iter().copied().collect();
-    for vm in leaving.iter().filter_map(|uuid| stored.remote_vms.get(uuid)) {
-        planned.changed.vms.extend(concerned_by(vm, stored.rules.values(), locals));
-        planned.changed.remote_vms.push(vm.clone());
-    }
+    // A file that cannot be used is written anew, whatever is remembered of it.
+    let rules = next.rules.values().filter(|rule| stored.rules.get(&rule.uuid) != Some(*rule) || stored.is_bad(rule.uuid));
+    let remotes = next.remotes.values().filter(|vm| stored.remote_vms.get(&vm.uuid) != Some(*vm) || stored.is_bad(vm.uuid));
+    planned.writes.rules = rules.cloned().collect();
+    planned.writes.remote_vms = remotes.cloned().collect();
+    let rules_going: BTreeMap<RuleUuid, &Rule> = next.no_rules.iter().filter_map(|uuid| Some((*uuid, stored.rules.get(uuid)?))).collect();
+    let remotes_going: BTreeMap<InstanceUuid, &RemoteVm> =
+        next.no_remote_vms.iter().filter_map(|uuid| Some((*uuid, stored.remote_vms.get(uuid)?))).collect();
+
+    let changing = planned.writes.rules.iter();
+    let before = planned.writes.rules.iter().filter_map(|rule| stored.rules.get(&rule.uuid));
+    planned.changed.vms = affected::named_by(changing.chain(before).chain(rules_going.values().copied()), locals);
+    // What lost a tag or an address no longer is what rules admit: their instances are concerned, too (section 8.5).
+    let before = planned.writes.remote_vms.iter().filter_map(|vm| stored.remote_vms.get(&vm.uuid));
+    let after = planned.writes.remote_vms.iter();
+    let changed_here: Vec<_> = locals.iter().map(|local| &local.facts).filter(|facts| local_vms.contains(&facts.uuid)).collect();
+    planned.changed.vms.extend(changed_here.iter().filter(|facts| facts.firewall_enabled).map(|facts| facts.uuid));
+    let rules = || stored.rules.values().filter(|rule| !next.rules.contains_key(&rule.uuid)).chain(next.rules.values());
+    planned.changed.vms.extend(affected::admitting(after, &changed_here, rules(), locals));
+    planned.changed.vms.extend(affected::admitting(before.chain(remotes_going.values().copied()), &[], rules(), locals));
+
+    planned.changed.rules = planned.writes.rules.iter().chain(rules_going.into_values()).cloned().collect();
+    planned.changed.remote_vms = planned.writes.remote_vms.iter().chain(remotes_going.into_values()).cloned().collect();
     // Also those whose files cannot be read.
-    planned.writes.no_rules = rules.to_vec();
-    planned.writes.no_remote_vms = remote_vms.to_vec();
+    planned.writes.no_rules = next.no_rules;
+    planned.writes.no_remote_vms = next.no_remote_vms;
     planned
 }
 
@@ -243,40 +256,25 @@ fn updated(object: &JsonMap, origin: &Origin, stored: &Contents) -> Result<JsonM
 
 fn versioned(mut object: JsonMap) -> JsonMap {
     if !object.contains_key("version") {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let version = Rule::new_version(u64::try_from(now.as_millis()).unwrap_or(u64::MAX), std::process::id());
-        object.insert("version".to_owned(), json!(version));
+        object.insert("version".to_owned(), json!(new_version()));
     }
     object
 }
 
-/// Instances with their firewall enabled that a rule names on either side.
-pub(crate) fn named_by<'a>(rule: &'a Rule, locals: &'a [LocalVm]) -> impl Iterator<Item = InstanceUuid> + 'a {
-    locals.iter().filter(|vm| vm.facts.firewall_enabled && names(rule, vm)).map(|vm| vm.facts.uuid)
+fn with_version(mut rule: Rule) -> Rule {
+    rule.version.get_or_insert_with(new_version);
+    rule
+}
+
+fn new_version() -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Rule::new_version(u64::try_from(now.as_millis()).unwrap_or(u64::MAX), std::process::id())
 }
 
 /// Whether a rule names an instance on either side.
 pub(crate) fn names(rule: &Rule, vm: &LocalVm) -> bool {
     let facts = &vm.facts;
     [Direction::In, Direction::Out].into_iter().any(|direction| rule.concerns(direction, facts.uuid, facts.owner, &facts.tags))
-}
-
-/// Instances with their firewall enabled to which an instance is a peer by some rule.
-fn concerned_by<'a>(vm: &RemoteVm, rules: impl Iterator<Item = &'a Rule>, locals: &[LocalVm]) -> BTreeSet<InstanceUuid> {
-    let mut found = BTreeSet::new();
-    for rule in rules.filter(|rule| rule.enabled) {
-        for direction in [Direction::In, Direction::Out] {
-            if !rule.admits(direction, vm.uuid, vm.owner, &vm.tags) {
-                continue;
-            }
-            let subjects = locals
-                .iter()
-                .map(|local| &local.facts)
-                .filter(|facts| facts.firewall_enabled && rule.concerns(direction, facts.uuid, facts.owner, &facts.tags));
-            found.extend(subjects.map(|facts| facts.uuid));
-        }
-    }
-    found
 }
 
 #[cfg(test)]

@@ -1,13 +1,13 @@
 //! From rules and instances to what the table should be (sections 5 and 12). Pure.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt::Write,
+    collections::{BTreeMap, BTreeSet, HashMap, btree_map::Entry},
     net::IpAddr,
+    sync::Arc,
 };
 
 use triton_fwrule::{Action, Direction, IcmpType, IcmpTypes, Ports, Protocol, RemoteVm, Rule, Target};
-use triton_types::InstanceUuid;
+use triton_types::{InstanceUuid, RuleUuid};
 
 use crate::{
     LocalVm,
@@ -15,6 +15,7 @@ use crate::{
     names,
     peers::{Index, Member},
     spans::{self, Spans},
+    store::Unknown,
 };
 
 /// What the table should be.
@@ -33,19 +34,47 @@ pub struct Desired {
     pub(crate) peers: BTreeMap<String, BTreeSet<IpAddr>>,
     /// Bridges and VLANs of ports, each of which is tracked by itself.
     pub(crate) networks: BTreeSet<(String, u16)>,
+    /// What exists and is not known: nothing that may be of it is removed.
+    pub(crate) unknown: Unknown,
 }
 
 /// A chain of an instance.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Chain {
     pub(crate) name: String,
-    pub(crate) lines: Vec<Line>,
+    rules: Vec<Arc<Lines>>,
+}
+
+impl Chain {
+    /// Its lines, in their order.
+    pub(crate) fn lines(&self) -> impl Iterator<Item = &Line> {
+        self.rules.iter().flat_map(|rule| &rule.lines)
+    }
+}
+
+/// The lines of a rule in one direction: the same in the chains of all instances.
+#[derive(Debug, PartialEq, Eq)]
+struct Lines {
+    lines: Vec<Line>,
+    digest: String,
 }
 
 impl Desired {
     /// Instances whose firewall is enabled.
     pub fn instances(&self) -> BTreeSet<InstanceUuid> {
         self.chains.keys().map(|(vm, _)| *vm).collect()
+    }
+
+    /// With these chains for their instances, whatever should be in them.
+    pub(crate) fn keeping(&self, chains: &BTreeSet<String>) -> Self {
+        let mut kept = self.clone();
+        for ((vm, direction), chain) in &mut kept.chains {
+            let own = |name: &&String| names::vm_of(name) == Some(*vm) && names::is_of(name, *direction);
+            if let Some(name) = chains.iter().find(own) {
+                chain.name.clone_from(name);
+            }
+        }
+        kept
     }
 
     /// True when nobody's firewall is enabled: no table is needed.
@@ -75,49 +104,42 @@ pub fn compile(rules: &[Rule], locals: &[LocalVm], remotes: &[RemoteVm]) -> Desi
     for direction in [Direction::In, Direction::Out] {
         let mut concerned: BTreeMap<InstanceUuid, Vec<&Rule>> = BTreeMap::new();
         for rule in rules.iter().filter(|rule| rule.enabled && rule.has_effect(direction)) {
-            let named: BTreeSet<InstanceUuid> = rule
-                .subjects(direction)
-                .targets()
-                .iter()
-                .flat_map(|target| subjects.named(target))
-                .filter(|member| rule.owner.is_none() || rule.owner == member.owner)
-                .map(|member| member.uuid)
-                .collect();
-            for vm in named {
-                concerned.entry(vm).or_default().push(rule);
+            for member in subjects.subjects(rule, direction) {
+                let rules = concerned.entry(member.uuid).or_default();
+                // One that is named by several targets comes several times in a row or not at all.
+                if rules.last().is_none_or(|last| !std::ptr::eq(*last, rule)) {
+                    rules.push(rule);
+                }
             }
         }
-        let mut compiled: BTreeMap<*const Rule, Vec<Line>> = BTreeMap::new();
+        let mut compiled: HashMap<*const Rule, Arc<Lines>> = HashMap::new();
         for vm in locals.iter().filter(|vm| vm.facts.firewall_enabled) {
             let mut rules = concerned.remove(&vm.facts.uuid).unwrap_or_default();
             rules.sort_by_key(|rule| order(rule, direction));
-            let mut lines = Vec::new();
+            let mut own = Vec::with_capacity(rules.len());
             for rule in rules {
-                let ready = compiled.entry(rule).or_insert_with(|| lines_of(rule, direction, &peers, &mut desired));
-                lines.extend(ready.iter().cloned());
+                let ready = compiled.entry(rule).or_insert_with(|| Arc::new(lines_of(rule, direction, &peers, &mut desired)));
+                own.push(ready.clone());
             }
-            let mut content = String::new();
-            for line in &lines {
-                let _ = write!(content, "{line:?};");
-            }
+            let content: String = own.iter().map(|lines| lines.digest.as_str()).collect();
             let name = names::chain(direction, vm.facts.uuid, &content);
-            desired.chains.insert((vm.facts.uuid, direction), Chain { name, lines });
+            desired.chains.insert((vm.facts.uuid, direction), Chain { name, rules: own });
         }
     }
     desired
 }
 
 /// Higher priorities first; among equals what overrides comes first, then an order that does not change.
-fn order(rule: &Rule, direction: Direction) -> (u8, u8, String) {
+fn order(rule: &Rule, direction: Direction) -> (u8, u8, RuleUuid) {
     let overrides = match direction {
         Direction::In => Action::Allow,
         Direction::Out => Action::Block,
     };
-    (u8::MAX - rule.spec.priority, u8::from(rule.spec.action != overrides), rule.uuid.to_string())
+    (u8::MAX - rule.spec.priority, u8::from(rule.spec.action != overrides), rule.uuid)
 }
 
 /// The lines of a rule in one direction, and the sets that they need.
-fn lines_of(rule: &Rule, direction: Direction, peers: &Index<'_>, desired: &mut Desired) -> Vec<Line> {
+fn lines_of(rule: &Rule, direction: Direction, peers: &Index<'_>, desired: &mut Desired) -> Lines {
     let (protocol, families): (u8, &[bool]) = match &rule.spec.protocol {
         Protocol::Tcp(_) => (line::TCP, &[false, true]),
         Protocol::Udp(_) => (line::UDP, &[false, true]),
@@ -135,7 +157,8 @@ fn lines_of(rule: &Rule, direction: Direction, peers: &Index<'_>, desired: &mut 
             lines.push(Line { protocol, remote, transport, action: rule.spec.action, rule: rule.uuid.to_string() });
         }
     }
-    lines
+    let digest = names::digest(&[&format!("{lines:?}")]);
+    Lines { lines, digest }
 }
 
 fn transports(protocol: &Protocol, desired: &mut Desired) -> Vec<Transport> {
@@ -189,12 +212,13 @@ fn remotes(rule: &Rule, direction: Direction, families: &[bool], peers: &Index<'
     }
     let owner = rule.owner.map(|owner| owner.to_string()).unwrap_or_default();
     for target in targets.iter().filter(|target| matches!(target, Target::AllVms | Target::Tag { .. } | Target::Vm(_))) {
-        let addresses = peers.addresses(rule.owner, target);
         for &ipv6 in families {
             let set = names::peers(ipv6, &owner, &format!("{target:?}"));
-            let own =
-                desired.peers.entry(set.clone()).or_insert_with(|| addresses.iter().filter(|ip| ip.is_ipv6() == ipv6).copied().collect());
-            debug_assert!(own.iter().all(|ip| ip.is_ipv6() == ipv6));
+            // Most targets are named by many rules.
+            if let Entry::Vacant(vacant) = desired.peers.entry(set.clone()) {
+                let ips = peers.peers(rule.owner, target).flat_map(|member| member.ips.iter().copied());
+                vacant.insert(ips.filter(|ip| ip.is_ipv6() == ipv6).collect());
+            }
             remotes.push(Remote::In { set, ipv6 });
         }
     }

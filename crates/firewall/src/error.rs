@@ -17,6 +17,14 @@ pub enum StoreError {
         #[source]
         source: std::io::Error,
     },
+    /// A change was begun by a newer version.
+    #[error("{} has format {format}, made by a newer version", path.display())]
+    Format {
+        /// The journal.
+        path: PathBuf,
+        /// Its format.
+        format: u64,
+    },
     /// A file.
     #[error(transparent)]
     File(#[from] FileError),

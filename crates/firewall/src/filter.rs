@@ -1,16 +1,17 @@
 //! The table in the kernel: brought to what it should be in one transaction, under its lock (ruling 13, section 12.6).
 
-use std::{collections::BTreeSet, fs, path::PathBuf, time::Duration};
+use std::{borrow::Cow, collections::BTreeSet, fs, path::PathBuf, time::Duration};
 
 use triton_files::{Layout, Lock, steps};
 use triton_fwrule::Direction;
-use triton_nft::{Batch, Counter, Family, Nft, NftError};
+use triton_nft::{Batch, Content, Counter, Family, Nft, NftError, StoredRule};
 use triton_types::InstanceUuid;
 
 use crate::{
     Backend, Desired, FirewallError, names,
     plan::{self, Present},
     table::{self, TABLE},
+    whole,
 };
 
 /// How long a change waits for another.
@@ -23,6 +24,8 @@ const TRIES: usize = 10;
 pub struct Filter {
     nft: Nft,
     lock: PathBuf,
+    /// What there is since the last change by this one, and the generation of the rules that it is of.
+    last: Option<(u32, Present)>,
 }
 
 /// What a change did.
@@ -51,7 +54,7 @@ impl Filter {
     /// # Errors
     /// Without the right to change rules, or on a kernel without nf_tables.
     pub fn open(layout: &Layout) -> Result<Self, FirewallError> {
-        Ok(Self { nft: Nft::open()?, lock: layout.at("/run/triton/firewall.lock") })
+        Ok(Self { nft: Nft::open()?, lock: layout.at("/run/triton/firewall.lock"), last: None })
     }
 
     /// How connections are known, if the table is there with the rules of this version.
@@ -61,7 +64,8 @@ impl Filter {
     pub fn backend(&mut self) -> Result<Option<Backend>, FirewallError> {
         for backend in [Backend::Native, Backend::Marks] {
             if self.nft.has_chain(Family::Bridge, TABLE, backend.version())? {
-                return Ok(Some(backend));
+                let whole = backend == Backend::Native || self.nft.has_chain(Family::Inet, table::MARKS, table::MARKS_CHAIN)?;
+                return Ok(whole.then_some(backend));
             }
         }
         Ok(None)
@@ -73,39 +77,48 @@ impl Filter {
     /// What was in force still is.
     pub fn apply(&mut self, desired: &Desired) -> Result<Applied, FirewallError> {
         let _lock = Lock::take(&self.lock, "change the firewall", PATIENCE)?;
-        self.apply_locked(desired)
+        self.apply_locked(desired, false)
     }
 
-    /// As [`Filter::apply`], of what `desired` gives while nobody else changes the table: for callers that read what they compile.
+    /// As [`Filter::apply`], and makes the table anew when it has not exactly the lines that it was made with.
     ///
     /// # Errors
     /// What was in force still is.
-    pub fn converge(&mut self, desired: impl FnOnce() -> Result<Desired, FirewallError>) -> Result<Applied, FirewallError> {
-        let _lock = Lock::take(&self.lock, "change the firewall", PATIENCE)?;
-        self.apply_locked(&desired()?)
+    pub fn repair(&mut self, desired: &Desired) -> Result<Applied, FirewallError> {
+        let _lock = Lock::take(&self.lock, "repair the firewall", PATIENCE)?;
+        self.apply_locked(desired, true)
     }
 
-    fn apply_locked(&mut self, desired: &Desired) -> Result<Applied, FirewallError> {
+    fn apply_locked(&mut self, desired: &Desired, look_closely: bool) -> Result<Applied, FirewallError> {
         for _ in 0..TRIES {
             let mut generation = self.nft.generation()?;
             let backend = self.backend()?;
             if desired.is_empty() {
                 return self.remove(backend.is_some());
             }
-            let (batch, made) = match backend {
+            let (desired, batch, present, made) = match backend {
                 Some(backend) => {
-                    let present = match Present::read(&mut self.nft, desired, backend == Backend::Native) {
+                    let native = backend == Backend::Native;
+                    let last = self.last.take().filter(|(seen, _)| *seen == generation && !look_closely);
+                    let (present, desired, whole) = match self.present(desired, backend, last, look_closely) {
                         // Somebody emptied the table meanwhile.
                         Err(error) if error.is_missing() => continue,
                         result => result?,
                     };
-                    (plan::between(&present, desired, Batch::new(Family::Bridge, TABLE)), false)
+                    if whole {
+                        let (batch, present) = plan::between(present, &desired, Batch::new(Family::Bridge, TABLE));
+                        (desired, batch, present, false)
+                    } else {
+                        let fresh = Present { zones_before: present.zones.unwrap_or_default(), ..Present::fresh(native) };
+                        let (batch, present) = plan::between(fresh, &desired, table::build(backend));
+                        (desired, batch, present, true)
+                    }
                 }
                 None => {
                     let backend = self.probe()?;
                     generation = self.nft.generation()?;
-                    let present = Present::fresh(backend == Backend::Native);
-                    (plan::between(&present, desired, table::build(backend)), true)
+                    let (batch, present) = plan::between(Present::fresh(backend == Backend::Native), desired, table::build(backend));
+                    (Cow::Borrowed(desired), batch, present, true)
                 }
             };
             let messages = batch.len();
@@ -116,11 +129,43 @@ impl Filter {
                 result => {
                     result?;
                     steps::reached("firewall.committed");
+                    // The next change need not read what nobody but this one changed.
+                    let next = generation.wrapping_add(u32::from(messages > 0));
+                    if desired.unknown == Default::default() && self.nft.generation()? == next {
+                        self.last = Some((next, present));
+                    }
                     return Ok(Applied { messages, made });
                 }
             }
         }
         Err(NftError::Changed.into())
+    }
+
+    /// What there is, what should be with regard to what is not known, and whether every line is as it was made.
+    fn present<'a>(
+        &mut self,
+        desired: &'a Desired,
+        backend: Backend,
+        last: Option<(u32, Present)>,
+        look_closely: bool,
+    ) -> Result<(Present, Cow<'a, Desired>, bool), NftError> {
+        let present = match last {
+            Some((_, present)) => present,
+            None => Present::read(&mut self.nft, desired, backend == Backend::Native)?,
+        };
+        let desired = if desired.unknown.rules.is_empty() {
+            Cow::Borrowed(desired)
+        } else {
+            // What a rule that cannot be read says is known by its lines alone: their chains stay.
+            let of_unknown = |rule: StoredRule, _: Content<'_>| {
+                let uuid = rule.comment?.parse().ok()?;
+                desired.unknown.rules.contains(&uuid).then_some(rule.chain)
+            };
+            let kept = self.nft.all_rules(Family::Bridge, TABLE, of_unknown)?;
+            Cow::Owned(desired.keeping(&kept.into_iter().flatten().collect()))
+        };
+        let whole = !look_closely || whole::is_whole(&mut self.nft, backend, &present, &desired)?;
+        Ok((present, desired, whole))
     }
 
     fn remove(&mut self, there: bool) -> Result<Applied, FirewallError> {

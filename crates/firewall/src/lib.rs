@@ -11,10 +11,12 @@
 //! The kernel's table is the only memory of what is in force: chains and sets that never change are named by what is in them, so
 //! that what there is can be compared with what should be by names, by anybody, after any crash.
 
+mod affected;
 mod change;
 mod compile;
 mod error;
 mod filter;
+mod journal;
 mod library;
 mod line;
 mod local;
@@ -26,6 +28,7 @@ mod spans;
 mod store;
 mod table;
 mod validate;
+mod whole;
 
 pub use change::{Change, Changed, Origin};
 pub use compile::{Desired, compile};

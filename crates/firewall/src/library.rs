@@ -27,12 +27,18 @@ impl Firewall {
         Ok(Self { store: Store::new(layout), filter: Filter::open(layout)?, revocation: Revocation::read(layout)? })
     }
 
-    /// What is stored now.
+    /// What is stored now. A change that somebody began and did not end is ended first.
     ///
     /// # Errors
     /// When it cannot be listed.
     pub fn load(&mut self) -> Result<&Contents, FirewallError> {
+        self.store.settle()?;
         Ok(self.store.load()?)
+    }
+
+    /// What the last call of another function found to be stored.
+    pub fn contents(&self) -> &Contents {
+        self.store.contents()
     }
 
     /// The table.
@@ -52,8 +58,8 @@ impl Firewall {
         let planned = change::plan(wanted, self.store.load()?, &locals)?;
         self.store.write(&lock, &planned.writes)?;
         triton_files::steps::reached("firewall.stored");
-        self.store.load()?;
-        self.put_in_force(&locals, &planned.changed.vms)?;
+        self.store.absorb(planned.writes)?;
+        self.put_in_force(&locals, &planned.changed.vms, false)?;
         Ok(planned.changed)
     }
 
@@ -62,7 +68,7 @@ impl Firewall {
     /// # Errors
     /// As [`Firewall::change`].
     pub fn preview(&mut self, wanted: &Change, locals: &[LocalVm]) -> Result<Changed, FirewallError> {
-        Ok(change::plan(wanted, self.store.load()?, locals)?.changed)
+        Ok(change::plan(wanted, self.load()?, locals)?.changed)
     }
 
     /// Brings the table to what is stored: after a flush by somebody else, at boot, when instances changed. Costs one comparison when
@@ -74,21 +80,33 @@ impl Firewall {
         let _lock = self.store.lock("put rules in force")?;
         let locals = locals().map_err(FirewallError::Instances)?;
         self.store.load()?;
-        self.put_in_force(&locals, &BTreeSet::new())
+        self.put_in_force(&locals, &BTreeSet::new(), false)
+    }
+
+    /// As [`Firewall::converge`], and looks whether every line is there and nobody added, removed or replaced one: a table that is not whole
+    /// is made anew, in one transaction. Costs reading all of it.
+    ///
+    /// # Errors
+    /// What was in force still is.
+    pub fn repair(&mut self, locals: impl FnOnce() -> Result<Vec<LocalVm>, String>) -> Result<Applied, FirewallError> {
+        let _lock = self.store.lock("repair the table")?;
+        let locals = locals().map_err(FirewallError::Instances)?;
+        self.store.load()?;
+        self.put_in_force(&locals, &BTreeSet::new(), true)
     }
 
     fn desired(&self, locals: &[LocalVm]) -> Desired {
         let contents = self.store.contents();
         let rules: Vec<_> = contents.rules.values().cloned().collect();
         let remote_vms: Vec<_> = contents.remote_vms.values().cloned().collect();
-        compile(&rules, locals, &remote_vms)
+        Desired { unknown: contents.unknown(), ..compile(&rules, locals, &remote_vms) }
     }
 
     /// `changed` are instances whose rules changed.
-    fn put_in_force(&mut self, locals: &[LocalVm], changed: &BTreeSet<InstanceUuid>) -> Result<Applied, FirewallError> {
+    fn put_in_force(&mut self, locals: &[LocalVm], changed: &BTreeSet<InstanceUuid>, whole: bool) -> Result<Applied, FirewallError> {
         let desired = self.desired(locals);
         let before = self.filter.instances()?;
-        let applied = self.filter.apply(&desired)?;
+        let applied = if whole { self.filter.repair(&desired)? } else { self.filter.apply(&desired)? };
         let mut anew: BTreeSet<InstanceUuid> = desired.instances().difference(&before).copied().collect();
         if self.revocation == Revocation::OnChange {
             anew.extend(changed);

@@ -20,7 +20,7 @@ const PORTS: &str = "ports_";
 const CHAINS: [&str; 2] = ["in_", "out_"];
 
 /// Sixteen hexadecimal digits for these parts.
-fn digest(parts: &[&str]) -> String {
+pub(crate) fn digest(parts: &[&str]) -> String {
     let mut hash = Sha256::new();
     for part in parts {
         hash.update(part.len().to_le_bytes());
@@ -56,6 +56,11 @@ pub(crate) fn chain(direction: Direction, vm: InstanceUuid, content: &str) -> St
 /// True for a chain of an instance.
 pub(crate) fn is_chain(name: &str) -> bool {
     CHAINS.iter().any(|begin| name.starts_with(begin))
+}
+
+/// Whether a chain of an instance is the one of this direction.
+pub(crate) fn is_of(chain: &str, direction: Direction) -> bool {
+    chain.starts_with(CHAINS[usize::from(direction == Direction::Out)])
 }
 
 /// The instance whose chain this is.

@@ -6,7 +6,7 @@ use std::{
 };
 
 use triton_fwrule::Direction;
-use triton_nft::{Batch, DataType, Element, Family, Key, Nft, NftError, SetSpec, Stored};
+use triton_nft::{Batch, DataType, Element, Family, Key, Nft, NftError, Rule, SetSpec, Stored};
 use triton_types::InstanceUuid;
 
 use crate::{Desired, compile::Chain, names, spans, table};
@@ -26,6 +26,8 @@ pub(crate) struct Present {
     pub(crate) peers: BTreeMap<String, BTreeSet<IpAddr>>,
     /// Zones, where there are any.
     pub(crate) zones: Option<BTreeMap<(String, u16), u16>>,
+    /// Zones of a table that is made anew: connections are not to lose theirs.
+    pub(crate) zones_before: BTreeMap<(String, u16), u16>,
 }
 
 fn name_of(key: &Key) -> String {
@@ -86,8 +88,8 @@ fn addresses<'a>(all: impl IntoIterator<Item = &'a IpAddr>) -> Vec<Element> {
     all.into_iter().map(|ip| Element::new(Key::default().and_address(*ip))).collect()
 }
 
-/// Adds to `batch` what turns `present` into `desired`.
-pub(crate) fn between(present: &Present, desired: &Desired, mut batch: Batch) -> Batch {
+/// Adds to `batch` what turns `present` into `desired`; returns it with what will be there then.
+pub(crate) fn between(mut present: Present, desired: &Desired, mut batch: Batch) -> (Batch, Present) {
     for (name, (bytes, spans)) in &desired.fixed {
         if !present.sets.contains(name) {
             let kind = match bytes {
@@ -96,61 +98,79 @@ pub(crate) fn between(present: &Present, desired: &Desired, mut batch: Batch) ->
                 _ => DataType::Ipv6,
             };
             batch = batch.set(&SetSpec::new(name, &[kind]).intervals()).elements(name, &spans::elements(spans, *bytes));
+            present.sets.insert(name.clone());
         }
     }
     for (name, wanted) in &desired.peers {
         if !present.sets.contains(name) {
             let kind = if name.starts_with("peers6") { DataType::Ipv6 } else { DataType::Ipv4 };
             batch = batch.set(&SetSpec::new(name, &[kind]));
+            present.sets.insert(name.clone());
         }
-        let none = BTreeSet::new();
-        let has = present.peers.get(name).unwrap_or(&none);
-        batch = batch.remove_elements(name, &addresses(has.difference(wanted))).elements(name, &addresses(wanted.difference(has)));
+        let has = present.peers.entry(name.clone()).or_default();
+        if has == wanted {
+            continue;
+        }
+        if !desired.unknown.remote_vms {
+            batch = batch.remove_elements(name, &addresses(has.difference(wanted)));
+            has.retain(|address| wanted.contains(address));
+        }
+        batch = batch.elements(name, &addresses(wanted.difference(has)));
+        has.extend(wanted);
     }
     let wanted: BTreeSet<&str> = desired.chains.values().map(|chain| chain.name.as_str()).collect();
     for ((_, direction), chain) in &desired.chains {
         if !present.chains.contains(&chain.name) {
             batch = new_chain(batch, *direction, chain);
+            present.chains.insert(chain.name.clone());
         }
     }
     for (map, direction) in [(names::EGRESS, Direction::Out), (names::INGRESS, Direction::In)] {
-        batch = dispatch(batch, map, direction, present, desired);
+        batch = dispatch(batch, map, direction, &mut present, desired);
     }
     for (set, wanted) in [(names::DHCP, &desired.dhcp), (names::ADDRCONF, &desired.addrconf)] {
-        let none = BTreeSet::new();
-        let has = present.links.get(set).unwrap_or(&none);
+        let has = present.links.entry(set).or_default();
         let links = |names: Vec<&String>| names.into_iter().map(|name| link(name)).collect::<Vec<_>>();
         batch = batch.remove_elements(set, &links(has.difference(wanted).collect()));
         batch = batch.elements(set, &links(wanted.difference(has).collect()));
+        has.clone_from(wanted);
     }
-    if let Some(zones) = &present.zones {
-        batch = new_zones(batch, zones, &desired.networks);
+    let before = std::mem::take(&mut present.zones_before);
+    if let Some(zones) = &mut present.zones {
+        batch = new_zones(batch, zones, &before, &desired.networks);
     }
     // What is not needed goes last: nothing names it any more.
-    for chain in present.chains.iter().filter(|name| !wanted.contains(name.as_str())) {
-        batch = batch.without_chain(chain);
+    let chains: Vec<String> = present.chains.iter().filter(|name| !wanted.contains(name.as_str())).cloned().collect();
+    for chain in chains {
+        batch = batch.without_chain(&chain);
+        present.chains.remove(&chain);
     }
-    for set in present.sets.iter().filter(|set| !desired.fixed.contains_key(*set) && !desired.peers.contains_key(*set)) {
-        batch = batch.without_set(set);
+    // A chain that stays for a rule which cannot be read may need any of them.
+    if desired.unknown.rules.is_empty() {
+        let needed = |set: &&String| desired.fixed.contains_key(*set) || desired.peers.contains_key(*set);
+        let sets: Vec<String> = present.sets.iter().filter(|set| !needed(set)).cloned().collect();
+        for set in sets {
+            batch = batch.without_set(&set);
+            present.sets.remove(&set);
+            present.peers.remove(&set);
+        }
     }
-    batch
+    (batch, present)
+}
+
+/// The lines of a chain of an instance.
+pub(crate) fn lines(direction: Direction, chain: &Chain) -> Vec<Rule> {
+    let own = chain.lines().map(|line| line.rule(direction));
+    // What no rule allows is dropped on its way in; on its way out it passes.
+    own.chain((direction == Direction::In).then(|| Rule::new().count().drop())).collect()
 }
 
 fn new_chain(batch: Batch, direction: Direction, chain: &Chain) -> Batch {
-    let mut batch = batch.chain(&chain.name);
-    for line in &chain.lines {
-        batch = batch.rule(&chain.name, &line.rule(direction));
-    }
-    match direction {
-        // What no rule allows is dropped on its way in; on its way out it passes.
-        Direction::In => batch.rule(&chain.name, &triton_nft::Rule::new().count().drop()),
-        Direction::Out => batch,
-    }
+    lines(direction, chain).iter().fold(batch.chain(&chain.name), |batch, rule| batch.rule(&chain.name, rule))
 }
 
-fn dispatch(batch: Batch, map: &'static str, direction: Direction, present: &Present, desired: &Desired) -> Batch {
-    let none = BTreeMap::new();
-    let has = present.maps.get(map).unwrap_or(&none);
+fn dispatch(batch: Batch, map: &'static str, direction: Direction, present: &mut Present, desired: &Desired) -> Batch {
+    let has = present.maps.entry(map).or_default();
     let chain_of = |vm: InstanceUuid| desired.chains.get(&(vm, direction)).map(|chain| chain.name.as_str());
     let wanted: BTreeMap<&str, &str> = desired.links.iter().filter_map(|(link, vm)| Some((link.as_str(), chain_of(*vm)?))).collect();
     let gone: Vec<Element> =
@@ -160,21 +180,34 @@ fn dispatch(batch: Batch, map: &'static str, direction: Direction, present: &Pre
         .filter(|(name, chain)| has.get(**name).map(String::as_str) != Some(**chain))
         .map(|(name, chain)| link(name).verdict(table::judged_by(chain)))
         .collect();
+    if gone.is_empty() && new.is_empty() {
+        return batch;
+    }
+    *has = wanted.into_iter().map(|(link, chain)| (link.to_owned(), chain.to_owned())).collect();
     batch.remove_elements(map, &gone).elements(map, &new)
 }
 
 /// Networks keep the zone that they have: another one would lose the connections. Zones of networks that are gone stay, and cost nothing.
-fn new_zones(batch: Batch, has: &BTreeMap<(String, u16), u16>, networks: &BTreeSet<(String, u16)>) -> Batch {
-    let mut taken: BTreeSet<u16> = has.values().copied().collect();
-    let (mut tagged, mut port) = (Vec::new(), Vec::new());
-    for network in networks.iter().filter(|network| !has.contains_key(*network)) {
+fn new_zones(
+    batch: Batch,
+    has: &mut BTreeMap<(String, u16), u16>,
+    before: &BTreeMap<(String, u16), u16>,
+    networks: &BTreeSet<(String, u16)>,
+) -> Batch {
+    let mut taken: BTreeSet<u16> = has.values().chain(before.values()).copied().collect();
+    let (mut tagged, mut port, mut zones) = (Vec::new(), Vec::new(), BTreeMap::new());
+    let all: BTreeSet<&(String, u16)> = networks.iter().chain(before.keys()).filter(|network| !has.contains_key(*network)).collect();
+    for network in all {
         // A bridge has at most 4,094 of them, a node few bridges: with none left the network shares the last one.
-        let zone = (1..u16::MAX).find(|zone| !taken.contains(zone)).unwrap_or(u16::MAX);
+        let unused = || (1..u16::MAX).find(|zone| !taken.contains(zone)).unwrap_or(u16::MAX);
+        let zone = before.get(network).copied().unwrap_or_else(unused);
         taken.insert(zone);
+        zones.insert(network.clone(), zone);
         let (bridge, vlan) = network;
         let element = |vlan: [u8; 2]| Element::new(Key::name(bridge).and(&vlan)).value(Key::raw(&zone.to_ne_bytes()));
         tagged.push(element(vlan.to_be_bytes()));
         port.push(element(vlan.to_ne_bytes()));
     }
+    has.extend(zones);
     batch.elements(names::ZONE_TAGGED, &tagged).elements(names::ZONE_PORT, &port)
 }

@@ -89,59 +89,82 @@ fn zones() -> Vec<Rule> {
     vec![zone(tagged, names::ZONE_TAGGED), zone(untagged, names::ZONE_PORT)]
 }
 
+/// A chain that is the same on every node.
+pub(crate) struct Fixed {
+    pub(crate) name: &'static str,
+    hook: Option<ChainHook>,
+    pub(crate) rules: Vec<Rule>,
+}
+
+fn chain(name: &'static str, rules: Vec<Rule>) -> Fixed {
+    Fixed { name, hook: None, rules }
+}
+
+/// All of them, each after those that it calls.
+pub(crate) fn fixed(backend: Backend) -> Vec<Fixed> {
+    let egress = || verdict(Expression::InputName(Register::FIRST), names::EGRESS);
+    let ingress = || verdict(Expression::OutputName(Register::FIRST), names::INGRESS);
+    let mut chains = vec![
+        chain(backend.version(), Vec::new()),
+        chain("exempt", exempt()),
+        chain("answers", vec![answers(false, 67, 68, names::DHCP), answers(true, 547, 546, names::ADDRCONF)]),
+        chain("flow_forward", vec![known(backend).accept(), egress(), rule().jump("answers"), ingress()]),
+        chain("flow_input", vec![known(backend).accept(), egress()]),
+        chain("flow_output", vec![known(backend).accept(), rule().jump("answers"), ingress()]),
+    ];
+    for (name, hook, flow) in
+        [("forward", Hook::Forward, "flow_forward"), ("input", Hook::Input, "flow_input"), ("output", Hook::Output, "flow_output")]
+    {
+        // What is neither, ARP above all, is the guard's matter.
+        let rules = vec![family(rule(), false).jump(flow), family(rule(), true).jump("exempt"), family(rule(), true).jump(flow)];
+        chains.push(Fixed { name, hook: Some(ChainHook { hook, priority: PRIORITY, accept: true }), rules });
+    }
+    if backend == Backend::Native {
+        chains.push(zone_chain(zones()));
+    }
+    chains
+}
+
+/// Later than this it loads, and does nothing (ruling 21).
+fn zone_chain(rules: Vec<Rule>) -> Fixed {
+    Fixed { name: "zones", hook: Some(ChainHook { hook: Hook::Prerouting, priority: -300, accept: true }), rules }
+}
+
+/// Nothing is between a chain and its rules: their numbers follow each other.
+fn with(batch: Batch, chain: &Fixed) -> Batch {
+    let batch = match chain.hook {
+        Some(hook) => batch.base_chain(chain.name, hook),
+        None => batch.chain(chain.name),
+    };
+    chain.rules.iter().fold(batch, |batch, rule| batch.rule(chain.name, rule))
+}
+
 /// The table without instances, instead of whatever there is.
 pub(crate) fn build(backend: Backend) -> Batch {
     use DataType::Interface;
-    let mut batch = Batch::new(Family::Bridge, TABLE).without_table().table_is_there().chain(backend.version());
+    let mut batch = Batch::new(Family::Bridge, TABLE).without_table().table_is_there();
     for map in [names::EGRESS, names::INGRESS] {
         batch = batch.set(&SetSpec::new(map, &[Interface]).verdicts());
     }
     for set in [names::DHCP, names::ADDRCONF] {
         batch = batch.set(&SetSpec::new(set, &[Interface]));
     }
-    let egress = || verdict(Expression::InputName(Register::FIRST), names::EGRESS);
-    let ingress = || verdict(Expression::OutputName(Register::FIRST), names::INGRESS);
-    let chains: [(&str, Vec<Rule>); 5] = [
-        ("exempt", exempt()),
-        ("answers", vec![answers(false, 67, 68, names::DHCP), answers(true, 547, 546, names::ADDRCONF)]),
-        ("flow_forward", vec![known(backend).accept(), egress(), rule().jump("answers"), ingress()]),
-        ("flow_input", vec![known(backend).accept(), egress()]),
-        ("flow_output", vec![known(backend).accept(), rule().jump("answers"), ingress()]),
-    ];
-    for (chain, rules) in &chains {
-        batch = batch.chain(chain);
-        for rule in rules {
-            batch = batch.rule(chain, rule);
-        }
-    }
-    for (name, hook, flow) in
-        [("forward", Hook::Forward, "flow_forward"), ("input", Hook::Input, "flow_input"), ("output", Hook::Output, "flow_output")]
-    {
-        batch = batch.base_chain(name, ChainHook { hook, priority: PRIORITY, accept: true });
-        // What is neither, ARP above all, is the guard's matter.
-        batch = batch.rule(name, &family(rule(), false).jump(flow));
-        batch = batch.rule(name, &family(rule(), true).jump("exempt"));
-        batch = batch.rule(name, &family(rule(), true).jump(flow));
-    }
     if backend == Backend::Native {
-        batch = with_zones(batch);
+        batch = zone_maps(batch);
     }
-    batch
+    fixed(backend).iter().fold(batch, with)
 }
 
-fn with_zones(batch: Batch) -> Batch {
+fn zone_maps(batch: Batch) -> Batch {
     use DataType::{Interface, Short};
     let maps = [names::ZONE_TAGGED, names::ZONE_PORT];
-    let batch = maps.iter().fold(batch, |batch, map| batch.set(&SetSpec::new(map, &[Interface, Short]).values(Short)));
-    // Later than this it loads, and does nothing (ruling 21).
-    let batch = batch.base_chain("zones", ChainHook { hook: Hook::Prerouting, priority: -300, accept: true });
-    zones().iter().fold(batch, |batch, rule| batch.rule("zones", rule))
+    maps.iter().fold(batch, |batch, map| batch.set(&SetSpec::new(map, &[Interface, Short]).values(Short)))
 }
 
 /// A table that comes and goes in one transaction: the kernel takes it if its bridges track connections.
 pub(crate) fn probe() -> Batch {
-    let batch = with_zones(Batch::new(Family::Bridge, "triton_fw_probe").table_is_there());
-    batch.rule("zones", &known(Backend::Native).accept()).without_table()
+    let batch = zone_maps(Batch::new(Family::Bridge, "triton_fw_probe").table_is_there());
+    with(batch, &zone_chain([zones(), vec![known(Backend::Native).accept()]].concat())).without_table()
 }
 
 /// The table that marks packets of known connections, where bridges do not track.

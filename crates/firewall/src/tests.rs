@@ -1,7 +1,9 @@
 //! The table on a real bridge, each test in a network namespace of its own; the oracle of the language is the judge.
 
+mod atomic;
 mod change;
 mod frames;
+mod hands;
 mod rig;
 mod state;
 mod verdicts;

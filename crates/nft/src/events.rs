@@ -29,6 +29,24 @@ pub enum Change {
     Lost,
 }
 
+impl Change {
+    /// Whether somebody but this process may have changed `table`, by these notices in their order.
+    pub fn by_others(changes: &[Self], table: &str) -> bool {
+        let own = |pid: u32| std::path::Path::new("/proc/self/task").join(pid.to_string()).exists();
+        let mut touched = false;
+        for change in changes {
+            match change {
+                Self::Lost => return true,
+                Self::Table(name) => touched |= name == table,
+                Self::End { pid } if touched && !own(*pid) => return true,
+                Self::End { .. } => touched = false,
+            }
+        }
+        // The end of the last one is still to come.
+        touched
+    }
+}
+
 /// Notices of the network namespace in which it was opened.
 #[derive(Debug)]
 pub struct Events {

@@ -32,7 +32,7 @@ pub use expression::{Compare, Expression, Lookup, Payload, Register, Tracked, Ve
 pub use log::{Copy, Logs};
 pub use read::{Counter, Stored};
 pub use rule::Rule;
-pub use rules::StoredRule;
+pub use rules::{Content, StoredChain, StoredRule};
 pub use set::{DataType, SetSpec};
 
 /// Length of an interface's name with its end, in bytes (`IFNAMSIZ`).

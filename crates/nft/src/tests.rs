@@ -251,7 +251,12 @@ fn kernel_maps_spans_comments_and_names_are_read_back() {
         let zone = &socket.elements(Family::Bridge, TABLE, "zones").unwrap()[0];
         assert_eq!((&zone.key, &zone.value), (&name, &Some(Key::raw(&7_u16.to_ne_bytes()))));
         let rules = socket.rules(Family::Bridge, TABLE, "old").unwrap();
-        assert_eq!(rules, [StoredRule { comment: Some("rule of ports".to_owned()), counter: Some(Counter::default()) }]);
+        let [StoredRule { chain, handle, comment, counter }] = rules.as_slice() else { panic!("{rules:?}") };
+        assert_eq!((comment.as_deref(), *counter), (Some("rule of ports"), Some(Counter::default())));
+        // What is made together has numbers that follow each other.
+        let chains = socket.all_chains(Family::Bridge, TABLE).unwrap();
+        assert_eq!(chains.iter().find(|made| made.name == *chain).unwrap().handle + 1, *handle);
+        assert_eq!(socket.all_rules(Family::Bridge, TABLE, |rule, _| rule.chain).unwrap(), [chain.as_str()]);
         // One change leads the link to another chain, and removes the one before it and its set.
         let element = Element::new(Key::name("vt0"));
         let batch = Batch::new(Family::Bridge, TABLE)

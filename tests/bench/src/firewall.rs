@@ -15,7 +15,7 @@ use nix::{
 };
 use serde_json::json;
 use triton_files::Layout;
-use triton_firewall::{Filter, LocalVm, Port, compile};
+use triton_firewall::{Change, Filter, Firewall, LocalVm, Port, compile};
 use triton_fwrule::{Options, RemoteVm, Rule, VmFacts};
 use triton_link::NetNs;
 use triton_types::JsonMap;
@@ -137,8 +137,9 @@ fn measured(layout: &Layout, instances: usize, rounds: usize) -> Vec<Figure> {
         }
     }
     let ms = |time: Duration| time.as_secs_f64() * 1e3;
+    let agents = as_the_agent_does(layout, &locals, &mut rules, &remotes, rounds);
     let name = format!("firewall: {} VMs, {} rules, {} remote VMs", instances, rules.len(), remotes.len());
-    vec![
+    let mut figures = vec![
         Figure::new(&format!("{name}: messages"), messages as f64, "", "-"),
         Figure::new("  compiled", ms(compiling), "ms", "-"),
         Figure::new("  put in force, one transaction", ms(applying), "ms", "2000"),
@@ -151,6 +152,40 @@ fn measured(layout: &Layout, instances: usize, rounds: usize) -> Vec<Figure> {
         Figure::new("  memory of this process for it", memory as f64 / 1024.0, "MiB", "-"),
         Figure::new("  packets a second: second run without a table / first", wire_before / wire_bare, "x", "-"),
         Figure::new("  packets a second: through all of it / without a table", wire_full / wire_bare.max(wire_before), "x", "-"),
+        Figure::new("  packets a second without a table", wire_bare.max(wire_before), "/s", "-"),
+        Figure::new("  packets a second through all of it", wire_full, "/s", "-"),
+    ];
+    figures.extend(agents);
+    figures
+}
+
+/// With the files of `/var/fw`, as firewaller changes rules: all of a first comparison, then one rule at a time.
+fn as_the_agent_does(layout: &Layout, locals: &[LocalVm], rules: &mut [Rule], remotes: &[RemoteVm], rounds: usize) -> Vec<Figure> {
+    layout.prepare().expect("disk");
+    let before = rss_kib(i64::from(std::process::id())).unwrap_or_default();
+    let mut firewall = Firewall::open(layout).expect("nf_tables");
+    let replace =
+        |rules: Vec<Rule>, remote_vms: Vec<RemoteVm>| Change::Replace { rules, remote_vms, no_rules: vec![], no_remote_vms: vec![] };
+    let change = |firewall: &mut Firewall, wanted: &Change| {
+        timed(|| drop(firewall.change(wanted, || Ok(locals.to_vec())).expect("the change"))).as_secs_f64() * 1e3
+    };
+    let all = change(&mut firewall, &replace(rules.to_vec(), remotes.to_vec()));
+    let memory = rss_kib(i64::from(std::process::id())).unwrap_or_default().saturating_sub(before);
+    let mut one = Vec::new();
+    for round in 0..=rounds {
+        let number = 4 + 5 * round;
+        rules[number] = rule(number, 42_000 + round);
+        one.push(change(&mut firewall, &replace(vec![rules[number].clone()], vec![])));
+    }
+    let closely = timed(|| {
+        firewall.repair(|| Ok(locals.to_vec())).expect("whole");
+    });
+    let closely = closely.as_secs_f64() * 1e3;
+    vec![
+        Figure::new("  a first comparison: all files written, all in force", all, "ms", "-"),
+        Figure::new("  one rule: its file written, in force", median(&one[1..]), "ms", "100"),
+        Figure::new("  every line of the table compared", closely, "ms", "-"),
+        Figure::new("  memory of this process for it", memory as f64 / 1024.0, "MiB", "-"),
     ]
 }
 

@@ -33,8 +33,13 @@ pub fn turn(pool: &str) -> Flock<fs::File> {
 }
 
 /// Services of the node that a scenario starts by itself, those that it needs.
-const SERVICES: [&str; 4] =
-    ["triton-metadata-agent.service", "triton-net-agent.service", "triton-vm-agent.service", "triton-cn-agent.service"];
+const SERVICES: [&str; 5] = [
+    "triton-metadata-agent.service",
+    "triton-net-agent.service",
+    "triton-firewaller.service",
+    "triton-vm-agent.service",
+    "triton-cn-agent.service",
+];
 
 /// Stops the node's own services until the next boot: two of a kind would take each other's sockets.
 pub fn stop_services() {

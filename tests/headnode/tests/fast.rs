@@ -3,11 +3,15 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
 mod common;
+#[path = "upstream/fast.rs"]
+mod judge;
 
 use std::time::Duration;
 
 use common::{Here, ask, start};
-use serde_json::json;
+use serde_json::{Value, json};
+use tokio::{io::AsyncReadExt, io::AsyncWriteExt, net::TcpListener};
+use triton_fast::{Decoder, Frame, Status};
 use triton_headnode::{FastError, FastEvent, FastFeed};
 
 async fn subscribed(world: &Here) -> FastFeed {
@@ -61,4 +65,85 @@ async fn garbage_ends_a_subscription_by_name() {
         assert_eq!(error.to_string(), wanted);
         drop(feed);
     }
+}
+
+#[tokio::test]
+async fn firewaller_case_f2_f3_f4_f8_the_stand_in_answers_as_fwapi_does() {
+    let world = start();
+    judge::answers_as_fwapi_does(world.standin.fast_address(), || drop(world.standin.announce("fw.add_rule", &json!({})))).await;
+    assert_eq!(world.standin.violations(), []);
+}
+
+/// A server that reads calls and says what it is told to.
+struct Scripted {
+    stream: tokio::net::TcpStream,
+    decoder: Decoder,
+}
+
+impl Scripted {
+    /// A server and a feed that has subscribed to it.
+    async fn with_feed() -> (Self, FastFeed) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let feed = FastFeed::connect(&listener.local_addr().unwrap().to_string(), "cn0").await.unwrap();
+        let mut server = Self { stream: listener.accept().await.unwrap().0, decoder: Decoder::default() };
+        assert_eq!(server.call().await.method, "messages");
+        (server, feed)
+    }
+
+    async fn call(&mut self) -> Frame {
+        let mut buffer = [0; 4096];
+        loop {
+            if let Some(frame) = self.decoder.next_frame().unwrap() {
+                return frame;
+            }
+            let count = self.stream.read(&mut buffer).await.unwrap();
+            assert!(count > 0, "the client closed the connection");
+            self.decoder.feed(&buffer[..count]);
+        }
+    }
+
+    async fn say(&mut self, id: u32, status: Status, method: &str, data: Value) {
+        let frame = Frame { id, status, method: method.to_owned(), data };
+        self.stream.write_all(&frame.encode(1).unwrap()).await.unwrap();
+    }
+
+    async fn begin(&mut self, feed: &mut FastFeed) {
+        self.say(1, Status::Data, "messages", json!([{"name": "sync", "server_id": "fwapi0", "version": 1}])).await;
+        assert!(matches!(next(feed).await, Ok(FastEvent::Began(_))));
+    }
+}
+
+#[tokio::test]
+async fn firewaller_case_f13_what_an_end_brings_is_delivered_and_an_error_ends_the_subscription() {
+    let (mut server, mut feed) = Scripted::with_feed().await;
+    server.begin(&mut feed).await;
+    server.say(1, Status::End, "messages", json!([{"name": "fw.add_rule", "value": {"n": 1}}, {"name": "ping", "value": {}}])).await;
+    assert!(matches!(next(&mut feed).await, Ok(FastEvent::Event(event)) if event["value"]["n"] == 1));
+    assert!(matches!(next(&mut feed).await, Ok(FastEvent::Event(event)) if event["name"] == "ping"));
+    assert!(matches!(next(&mut feed).await, Err(FastError::Ended)));
+
+    let (mut server, mut feed) = Scripted::with_feed().await;
+    server.say(1, Status::Error, "messages", json!({"name": "Error", "message": "not now"})).await;
+    assert!(matches!(next(&mut feed).await, Err(FastError::Refused(reason)) if reason == "not now"));
+}
+
+#[tokio::test]
+async fn firewaller_case_f8_a_ping_goes_between_events_and_its_answer_too() {
+    let (mut server, mut feed) = Scripted::with_feed().await;
+    server.begin(&mut feed).await;
+    // The feed asks for a sign of life after half a minute.
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(31)).await;
+    tokio::time::resume();
+    let talk = async {
+        let ping = server.call().await;
+        assert_eq!((ping.method.as_str(), ping.status, &ping.data), ("ping", Status::Data, &json!([{}])));
+        assert_ne!(ping.id, 1, "an id of its own");
+        server.say(1, Status::Data, "messages", json!([{"name": "fw.add_rule", "value": {"n": 1}}])).await;
+        server.say(ping.id, Status::End, "ping", json!([])).await;
+        server.say(1, Status::Data, "messages", json!([{"name": "fw.add_rule", "value": {"n": 2}}])).await;
+    };
+    let (first, ()) = tokio::join!(next(&mut feed), talk);
+    assert!(matches!(first, Ok(FastEvent::Event(event)) if event["value"]["n"] == 1));
+    assert!(matches!(next(&mut feed).await, Ok(FastEvent::Event(event)) if event["value"]["n"] == 2));
 }

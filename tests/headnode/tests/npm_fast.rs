@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
+#[path = "upstream/fast.rs"]
+mod judge;
 mod upstream;
 
 use std::{
@@ -96,4 +98,11 @@ async fn npm_fast_messages_and_ours_understand_each_other() {
     server.send(&json!({"id": 101, "name": "sync", "value": {"type": "sync"}}));
     assert_eq!(event(&mut second).await["name"], "sync");
     assert_eq!(server.child.try_wait().unwrap(), None, "the real service has survived what it was sent");
+}
+
+#[tokio::test]
+async fn firewaller_case_f2_f3_f4_f8_npm_fast_messages_answers_as_the_stand_in_does() {
+    let mut server = Server::start();
+    let address = server.address.clone();
+    judge::answers_as_fwapi_does(&address, || server.send(&json!({"id": 1, "name": "fw.add_rule", "value": {}}))).await;
 }

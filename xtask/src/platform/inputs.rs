@@ -24,11 +24,12 @@ use crate::{
 };
 
 /// Programs of the image and the packages that build them.
-pub const PROGRAMS: [(&str, &[&str]); 6] = [
+pub const PROGRAMS: [(&str, &[&str]); 7] = [
     ("triton-cli", &["vmadm", "imgadm", "sysinfo", "nictagadm", "fwadm", "cn-setup", "triton-netconf"]),
     ("cn-agent", &["cn-agent"]),
     ("vm-agent", &["vm-agent"]),
     ("net-agent", &["net-agent"]),
+    ("firewaller", &["firewaller"]),
     ("metadata-agent", &["metadata-agent"]),
     ("instance-monitor", &["instance-monitor"]),
 ];

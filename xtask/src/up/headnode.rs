@@ -37,10 +37,16 @@ pub struct Urls {
     /// NICs and networks; empty for a node of an older `up`.
     #[serde(default)]
     pub napi: String,
+    /// Rules of the Cloud Firewall; the same.
+    #[serde(default)]
+    pub fwapi: String,
 }
 
 /// Which port of loopback each service gets, if it is free.
-const PORTS: [u16; 5] = [8080, 8081, 8082, 8083, 8084];
+const PORTS: [(&str, u16); 7] =
+    [("cnapi", 8080), ("imgapi", 8081), ("vmapi", 8082), ("control", 8083), ("napi", 8084), ("fwapi", 8085), ("fast", FAST)];
+/// The port of FWAPI's events.
+const FAST: u16 = 2020;
 
 /// Puts the image where IMGAPI serves it from.
 pub fn publish(layout: &Layout, image: &Built) -> Result<()> {
@@ -100,13 +106,15 @@ fn arguments(layout: &Layout) -> Vec<String> {
         "--netns".to_owned(),
         text(namespaces::outside(layout)),
     ];
-    for (service, port) in ["cnapi", "imgapi", "vmapi", "control", "napi"].into_iter().zip(PORTS) {
+    for (service, port) in PORTS {
         let free = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
         arguments.extend([format!("--{service}"), SocketAddr::from((Ipv4Addr::LOCALHOST, if free { port } else { 0 })).to_string()]);
     }
-    for (service, address) in ["cnapi", "imgapi", "vmapi", "napi"].into_iter().zip(site::SERVICES) {
+    for (service, address) in ["cnapi", "imgapi", "vmapi", "napi", "fwapi"].into_iter().zip(site::SERVICES) {
         arguments.extend([format!("--inside-{service}"), SocketAddr::from((address, 80)).to_string()]);
     }
+    let [.., fwapi] = site::SERVICES;
+    arguments.extend(["--inside-fast".to_owned(), SocketAddr::from((fwapi, FAST)).to_string()]);
     arguments
 }
 

@@ -37,8 +37,8 @@ const NODE: &str = "10.0.2.15";
 /// Where the operator's own things are on the node.
 const CUSTOM: &str = "/opt/custom";
 
-/// Ports of CNAPI, IMGAPI, VMAPI and the control service on the node.
-const PORTS: [u16; 5] = [8080, 8081, 8082, 8083, 8084];
+/// Ports of CNAPI, IMGAPI, VMAPI, the control service, NAPI and FWAPI on the node.
+const PORTS: [u16; 6] = [8080, 8081, 8082, 8083, 8084, 8085];
 
 /// The proof that `up` asked for the machine, and what it made on it.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -143,8 +143,8 @@ fn headnode_program(release: bool, progress: &mut Progress) -> Result<PathBuf> {
 
 /// The unit of the stand-in.
 fn unit() -> String {
-    let services: String =
-        ["cnapi", "imgapi", "vmapi", "control", "napi"].iter().zip(PORTS).map(|(name, port)| format!(" --{name} {NODE}:{port}")).collect();
+    let named = ["cnapi", "imgapi", "vmapi", "control", "napi", "fwapi"].into_iter().zip(PORTS).chain([("fast", 2020)]);
+    let services: String = named.map(|(name, port)| format!(" --{name} {NODE}:{port}")).collect();
     format!(
         "[Unit]\nDescription=Stand-in for a headnode\nAfter=network-online.target\nWants=network-online.target\n\n[Service]\n\
          ExecStart={CUSTOM}/headnode/headnode --images {CUSTOM}/headnode/images --db {CUSTOM}/headnode/headnode.sqlite --datacenter {}{services}\n\
@@ -171,6 +171,7 @@ fn install(machine: &Machine, headnode: &Path, image: &image::Built, dir: &Path,
     let agents = [
         ("cn-agent.config.json", json!({"cnapi": {"url": cnapi}, "no_rabbit": true, "tasklogdir": "/var/log/cn-agent/logs"})),
         ("vm-agent.config.json", json!({"vmapi_url": vmapi, "no_rabbit": true})),
+        ("firewaller.config.json", json!({"fwapi": {"url": format!("http://{NODE}:{}", PORTS[5])}, "vmapi": {"url": vmapi}})),
     ];
     for (name, value) in agents {
         triton_files::write_json(&etc.join(name), &value, 0o644)?;
@@ -182,7 +183,7 @@ fn install(machine: &Machine, headnode: &Path, image: &image::Built, dir: &Path,
     let script = format!(
         "set -e; imgadm sources -f -a {imgapi}; systemctl restart triton-custom-units.service || true; systemctl restart triton-standin.service; \
          for i in $(seq 100); do curl -sf {cnapi}/ping >/dev/null && break; sleep 0.2; done; curl -sf {cnapi}/ping >/dev/null; \
-         systemctl restart triton-cn-agent.service triton-vm-agent.service"
+         systemctl restart triton-cn-agent.service triton-vm-agent.service triton-firewaller.service"
     );
     machine.run(&script, progress).map(drop)
 }
@@ -193,9 +194,9 @@ fn forward(machine: &Machine) -> Result<Urls> {
     for port in PORTS {
         urls.push(format!("http://127.0.0.1:{}", machine.forward(port)?));
     }
-    let [cnapi, imgapi, vmapi, control, napi]: [String; 5] =
-        urls.try_into().map_err(|_| anyhow::anyhow!("five services have five addresses"))?;
-    Ok(Urls { cnapi, imgapi, vmapi, napi, control })
+    let [cnapi, imgapi, vmapi, control, napi, fwapi]: [String; 6] =
+        urls.try_into().map_err(|_| anyhow::anyhow!("six services have six addresses"))?;
+    Ok(Urls { cnapi, imgapi, vmapi, napi, control, fwapi })
 }
 
 fn states(machine: &Machine, progress: &mut Progress) -> Result<std::collections::BTreeMap<InstanceUuid, String>> {

@@ -45,8 +45,8 @@ pub fn programs_folder(layout: &Layout) -> PathBuf {
 
 /// Name of the agent.
 const AGENT: &str = "cn-agent";
-/// Those that tell VMAPI and NAPI of the node.
-const REPORTERS: [&str; 2] = ["vm-agent", "net-agent"];
+/// Those that keep the node and VMAPI, NAPI, FWAPI in step.
+const REPORTERS: [&str; 3] = ["vm-agent", "net-agent", "firewaller"];
 
 /// Name of the metadata service.
 const METADATA: &str = "metadata-agent";
@@ -146,13 +146,13 @@ fn bring_up(args: &UpArgs, layout: &Layout, progress: &mut Progress, fresh: &mut
     headnode::wait_for_node(&urls, server, ended, progress)?;
     progress.done(if started { "started, registered and placeable" } else { "runs, registered and placeable" });
 
-    progress.begin("vm-agent and net-agent");
+    progress.begin("vm-agent, net-agent and firewaller");
     for name in REPORTERS {
         let arguments = vec!["--root".to_owned(), layout.root().to_string_lossy().into_owned()];
         programs::start(layout, &mut state, name, arguments, renewed(name))?;
         programs::wait_for_ready(layout, &state, name, progress)?;
     }
-    progress.done("compared with VMAPI and NAPI");
+    progress.done("compared with VMAPI, NAPI and FWAPI");
 
     progress.begin("metadata service");
     let arguments = vec!["--root".to_owned(), layout.root().to_string_lossy().into_owned()];
@@ -198,6 +198,7 @@ fn tell(layout: &Layout, args: &UpArgs, report: &Value) -> Result<()> {
         report["server_uuid"].as_str().unwrap_or_default(),
         url("vmapi")
     ));
+    say::line(format_args!("firewall   curl {}/rules  |  cargo xtask exec{root} -- fwadm list", url("fwapi")));
     say::line(format_args!("record     curl {}/record", url("control")));
     say::line(format_args!("look       cargo xtask status{root}"));
     say::line(format_args!("take down  cargo xtask down{root}"));

@@ -40,9 +40,10 @@ pub fn prepare(layout: &Layout, args: &UpArgs) -> Result<ServerUuid> {
         None => (StorageKind::Dir, "zones"),
     };
     Storage::choose(layout, kind, pool).with_context(|| format!("could not keep instances in the pool {pool}"))?;
-    let [cnapi, imgapi, vmapi, napi] = site::SERVICES;
+    let [cnapi, imgapi, vmapi, napi, fwapi] = site::SERVICES;
     let config = layout.config();
-    let node_config = format!("datacenter_name='{}'\ndns_domain='{}'\n", site::DATACENTER, site::DOMAIN);
+    let node_config =
+        format!("datacenter_name='{}'\ndns_domain='{}'\nvmapi_domain='{vmapi}'\nfwapi_domain='{fwapi}'\n", site::DATACENTER, site::DOMAIN);
     triton_files::write_atomic(&config.join("node.config"), node_config.as_bytes(), 0o644)?;
     triton_files::write_json(&config.join("triton-setup-state.json"), &json!({"complete": true}), 0o644)?;
     let etc = layout.at("/opt/smartdc/agents/etc");

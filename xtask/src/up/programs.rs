@@ -25,11 +25,12 @@ use crate::{
 };
 
 /// Packages and what they are built into.
-const BUILT: [(&str, &[&str]); 7] = [
+const BUILT: [(&str, &[&str]); 8] = [
     ("triton-cli", &["vmadm", "imgadm", "nictagadm", "fwadm", "sysinfo"]),
     ("cn-agent", &["cn-agent"]),
     ("vm-agent", &["vm-agent"]),
     ("net-agent", &["net-agent"]),
+    ("firewaller", &["firewaller"]),
     ("metadata-agent", &["metadata-agent"]),
     ("instance-monitor", &["instance-monitor"]),
     ("headnode-standin", &["headnode"]),

@@ -73,9 +73,14 @@ pub const WIRES: [Wire; 2] = [ADMIN, EXTERNAL];
 /// Resolvers that instances are given.
 pub const RESOLVERS: [&str; 2] = ["10.77.77.1", "8.8.8.8"];
 
-/// Addresses of the headnode's services on the admin network, in the order CNAPI, IMGAPI, VMAPI, NAPI.
-pub const SERVICES: [Ipv4Addr; 4] =
-    [Ipv4Addr::new(10, 88, 88, 2), Ipv4Addr::new(10, 88, 88, 3), Ipv4Addr::new(10, 88, 88, 4), Ipv4Addr::new(10, 88, 88, 5)];
+/// Addresses of the headnode's services on the admin network, in the order CNAPI, IMGAPI, VMAPI, NAPI, FWAPI.
+pub const SERVICES: [Ipv4Addr; 5] = [
+    Ipv4Addr::new(10, 88, 88, 2),
+    Ipv4Addr::new(10, 88, 88, 3),
+    Ipv4Addr::new(10, 88, 88, 4),
+    Ipv4Addr::new(10, 88, 88, 5),
+    Ipv4Addr::new(10, 88, 88, 6),
+];
 
 /// The address of the instance with this number.
 pub fn instance_address(number: usize) -> Ipv4Addr {

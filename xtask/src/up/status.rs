@@ -23,7 +23,7 @@ pub fn status(args: &StatusArgs) -> Result<ExitCode> {
         return Ok(ExitCode::from(ABSENT));
     };
     let states = guest::states(&layout).unwrap_or_default();
-    let programs: Vec<_> = ["headnode", "cn-agent", "vm-agent", "net-agent", "metadata-agent"]
+    let programs: Vec<_> = ["headnode", "cn-agent", "vm-agent", "net-agent", "firewaller", "metadata-agent"]
         .into_iter()
         .map(|name| (name, state.running(name).map(|program| program.process.pid)))
         .collect();
@@ -47,8 +47,8 @@ pub fn status(args: &StatusArgs) -> Result<ExitCode> {
         }
         if let Some(urls) = &state.headnode {
             say::line(format_args!(
-                "CNAPI       {}\nVMAPI       {}\nNAPI        {}\nIMGAPI      {}",
-                urls.cnapi, urls.vmapi, urls.napi, urls.imgapi
+                "CNAPI       {}\nVMAPI       {}\nNAPI        {}\nFWAPI       {}\nIMGAPI      {}",
+                urls.cnapi, urls.vmapi, urls.napi, urls.fwapi, urls.imgapi
             ));
         }
         for (instance, state) in instances {

@@ -4,5 +4,6 @@
 
 mod events;
 mod node;
+mod outage;
 mod requests;
 mod syncs;

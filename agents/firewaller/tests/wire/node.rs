@@ -154,11 +154,18 @@ impl Node {
 
     /// Starts the agent.
     pub async fn launch(&mut self) {
+        let standin = &self.standin;
+        let (fwapi, vmapi, fast) = (standin.fwapi_url().to_owned(), standin.vmapi_url().to_owned(), standin.fast_address().to_owned());
+        self.launch_at(&fwapi, &vmapi, fast).await;
+    }
+
+    /// Starts the agent with the services elsewhere.
+    pub async fn launch_at(&mut self, fwapi: &str, vmapi: &str, fast: String) {
         let server = SERVER.parse().unwrap();
         let services = Services {
             backend: Arc::new(self.memory.clone()),
-            fwapi: FwApi::new("firewaller/test", self.standin.fwapi_url().parse().unwrap()),
-            vmapi: VmApi::new("firewaller/test", self.standin.vmapi_url().parse().unwrap(), server),
+            fwapi: FwApi::new("firewaller/test", fwapi.parse().unwrap()),
+            vmapi: VmApi::new("firewaller/test", vmapi.parse().unwrap(), server),
             server,
             numbers: self.numbers.clone(),
         };
@@ -167,7 +174,7 @@ impl Node {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         self.url = format!("http://{}", listener.local_addr().unwrap());
         let router = api::router(Arc::new(self.memory.clone()), handle.clone(), "cn0");
-        let (follower, address, numbers) = (handle.clone(), self.standin.fast_address().to_owned(), self.numbers.clone());
+        let (follower, address, numbers) = (handle.clone(), fast, self.numbers.clone());
         let stop = CancellationToken::new();
         let stopped = stop.clone();
         tokio::spawn(async move {
@@ -186,6 +193,11 @@ impl Node {
     pub async fn event(&self, name: &str, value: &Value) {
         let req_id = self.standin.announce(name, value);
         eventually(&format!("{name} is worked on"), || self.recent().contains(&req_id)).await;
+    }
+
+    /// Tasks that wait.
+    pub fn queued(&self) -> usize {
+        self.handle.as_ref().unwrap().progress().0
     }
 
     pub fn recent(&self) -> Vec<String> {

@@ -288,3 +288,46 @@ fn a_megabyte_of_rule_is_refused_with_a_reason() {
     rule["rule"] = json!(text);
     assert_eq!(refused(&Contents::default(), &add(rule)), ["maximum of 24 targets allowed per side"]);
 }
+
+fn replace(rules: Vec<Rule>, remote_vms: Vec<RemoteVm>, no_rules: &[&str], no_remote_vms: &[InstanceUuid]) -> Change {
+    let no_rules = no_rules.iter().map(|uuid| uuid.parse().unwrap()).collect();
+    Change::Replace { rules, remote_vms, no_rules, no_remote_vms: no_remote_vms.to_vec() }
+}
+
+fn remote(letter: u8, owner: &str, ips: Value, tags: Value) -> RemoteVm {
+    RemoteVm::parse(&object(json!({"uuid": id(letter), "owner_uuid": owner, "ips": ips, "tags": tags}))).unwrap()
+}
+
+/// firewaller sections 6.2 and 8.5: what an agent has of other services goes in whole, with what goes, and concerns who was admitted
+/// before or is now.
+#[test]
+fn a_replacement_says_whom_old_and_new_concern_and_passes_over_what_is_here() {
+    let mut stored = Contents::default();
+    let rule = |uuid: &str, text: &str| {
+        Rule::parse(
+            &object(json!({"uuid": uuid, "owner_uuid": O1, "enabled": true, "rule": text, "created_by": "fwapi"})),
+            &Options::default(),
+        )
+        .unwrap()
+    };
+    let first = rule(R, "FROM tag role = far TO tag role = www ALLOW tcp PORT 22");
+    let far = remote(0x1a, O1, json!(["10.9.0.1"]), json!({"role": "far"}));
+    let bare = remote(0x1b, O1, json!([]), json!({"role": "far"}));
+    let here = remote(0xa, O1, json!(["10.9.0.2"]), json!({}));
+    let changed = apply(&mut stored, &replace(vec![first.clone()], vec![far.clone(), bare, here], &[], &[]));
+    assert_eq!(changed.vms, [uuid(0xa)].into());
+    assert_eq!(stored.remote_vms.keys().copied().collect::<Vec<_>>(), [far.uuid], "neither one of this node nor one without an address");
+    let kept = stored.rules[&first.uuid].clone();
+    assert!(kept.version.is_some() && kept.is_from_fwapi());
+    // The same again is nothing.
+    let again = apply(&mut stored, &replace(vec![kept.clone()], vec![far.clone()], &[], &[]));
+    assert_eq!(again, Changed::default());
+    // It loses its tag: who admitted it is concerned.
+    let lost = remote(0x1a, O1, json!(["10.9.0.1"]), json!({}));
+    assert_eq!(apply(&mut stored, &replace(Vec::new(), vec![lost], &[], &[])).vms, [uuid(0xa)].into());
+    // A rule comes and another goes in one change: both concern.
+    let second = rule("10000000-0000-4000-8000-000000000002", "FROM any TO tag role = db ALLOW tcp PORT 22");
+    let changed = apply(&mut stored, &replace(vec![second], Vec::new(), &[R], &[far.uuid]));
+    assert_eq!((changed.vms, changed.rules.len(), changed.remote_vms.len()), ([uuid(0xa), uuid(0xb)].into(), 2, 1));
+    assert_eq!((stored.rules.len(), stored.remote_vms.len()), (1, 0));
+}

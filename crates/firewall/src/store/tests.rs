@@ -75,8 +75,11 @@ fn a_file_that_cannot_be_used_is_named_and_the_others_count() {
     fs::write(rules.join("10000000-0000-4000-8000-000000000002.json"), vec![b' '; usize::try_from(LARGEST).unwrap() + 1]).unwrap();
     fs::write(rules.join("notes.txt"), "not looked at").unwrap();
     fs::write(rules.join("10000000-0000-4000-8000-000000000001.json.123.456"), "half written by another version").unwrap();
-    let contents = store.load().unwrap();
+    let mut fresh = Store::new(&layout);
+    let contents = fresh.load().unwrap();
     assert_eq!(contents.rules.keys().copied().collect::<Vec<_>>(), [rule(1, TEXT).uuid]);
+    let known: BTreeSet<RuleUuid> = [2_u8, 3, 4].map(|last| rule(last, TEXT).uuid).into();
+    assert_eq!(contents.unknown(), Unknown { rules: known, remote_vms: false });
     let bad: Vec<(String, &str)> =
         contents.bad.iter().map(|(path, reason)| (path.file_name().unwrap().to_string_lossy().into_owned(), reason.as_str())).collect();
     assert_eq!(bad.len(), 4, "{bad:?}");
@@ -93,4 +96,55 @@ fn a_file_that_cannot_be_used_is_named_and_the_others_count() {
 fn a_store_whose_file_system_is_not_there_is_an_error() {
     let root = tempfile::tempdir().unwrap();
     assert!(Store::new(&Layout::new(root.path())).load().is_err());
+}
+
+/// Ruling 1: what was known of a file that is damaged afterwards stays known.
+#[test]
+fn a_file_that_is_damaged_later_is_still_what_it_was_for_who_knew_it() {
+    let (_root, layout, mut store) = store();
+    let lock = store.lock("test").unwrap();
+    store.write(&lock, &Writes { rules: vec![rule(1, TEXT)], remote_vms: vec![vm(1)], ..Writes::default() }).unwrap();
+    let before = store.load().unwrap().edition();
+    assert_eq!(store.load().unwrap().edition(), before, "nothing changed");
+    fs::write(file(&layout.at("/var/fw/rules"), rule(1, TEXT).uuid), "").unwrap();
+    fs::write(file(&layout.at("/var/fw/vms"), vm(1).uuid), "[]").unwrap();
+    let contents = store.load().unwrap();
+    assert_ne!(contents.edition(), before);
+    assert_eq!((contents.rules[&rule(1, TEXT).uuid].clone(), contents.remote_vms.len(), contents.bad.len()), (rule(1, TEXT), 1, 2));
+    assert!(contents.is_bad(vm(1).uuid) && !contents.is_bad(vm(2).uuid));
+    assert_eq!(contents.unknown(), Unknown::default());
+    fs::remove_file(file(&layout.at("/var/fw/rules"), rule(1, TEXT).uuid)).unwrap();
+    assert!(store.load().unwrap().rules.is_empty(), "a file that is gone is a rule that is gone");
+}
+
+/// Invariant 4: a change of several files that was interrupted is ended by the next one who looks, and until then by nobody.
+#[test]
+fn a_change_that_was_interrupted_between_two_files_is_ended() {
+    let (_root, layout, store) = store();
+    let lock = store.lock("test").unwrap();
+    store.write(&lock, &Writes { rules: vec![rule(1, TEXT), rule(2, TEXT)], remote_vms: vec![vm(1)], ..Writes::default() }).unwrap();
+    assert!(!store.journal().exists());
+    let other = "FROM any TO all vms ALLOW tcp PORT 23";
+    let change = Writes {
+        rules: vec![rule(1, other), rule(3, other)],
+        remote_vms: vec![vm(2)],
+        no_rules: vec![rule(2, TEXT).uuid],
+        no_remote_vms: vec![vm(1).uuid],
+    };
+    // As a kill after the first file leaves it.
+    journal::write(&store.journal(), &change).unwrap();
+    write_json(&file(&store.rules(), rule(1, other).uuid), &rule(1, other).to_json(), 0o644).unwrap();
+    drop(lock);
+    let mut next = Store::new(&layout);
+    next.settle().unwrap();
+    let contents = next.load().unwrap();
+    assert_eq!(contents.rules.values().cloned().collect::<Vec<_>>(), [rule(1, other), rule(3, other)]);
+    assert_eq!(contents.remote_vms.values().cloned().collect::<Vec<_>>(), [vm(2)]);
+    assert!(!next.journal().exists());
+    // One that is damaged stops nobody; one of a newer version is refused by name.
+    fs::write(next.journal(), "{ half").unwrap();
+    next.settle().unwrap();
+    assert!(!next.journal().exists());
+    fs::write(next.journal(), r#"{"format":2}"#).unwrap();
+    assert!(next.settle().unwrap_err().to_string().contains("newer version"));
 }

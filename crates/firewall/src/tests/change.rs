@@ -41,7 +41,7 @@ fn kernel_every_change_ends_where_a_new_table_would() {
     });
 }
 
-/// firewaller section 8.5: an instance that loses a tag or an address is no longer admitted by it; nothing else is touched.
+/// firewaller case E-ST10, section 8.5: an instance that loses a tag or an address is no longer admitted by it; nothing else is touched.
 #[test]
 fn kernel_a_peer_that_changes_changes_elements_alone() {
     kernel(|rig| {
@@ -111,7 +111,7 @@ fn kernel_lines_tell_their_rule_and_a_flush_is_repaired() {
     });
 }
 
-/// Ports that follow each other are one span; addresses inside a subnet of the same rule are not named twice; all of a family is no set.
+/// firewaller case E-ST12: ports that follow each other are one span; addresses inside a subnet of the same rule are not named twice; all of a family is no set.
 #[test]
 fn lists_that_overlap_become_spans() {
     let text =
@@ -144,5 +144,33 @@ fn kernel_two_thousand_instances_are_loaded_in_one_change() {
         assert!(rig.filter.apply(&desired).unwrap().messages > 20_000);
         assert_eq!(rig.filter.apply(&desired).unwrap().messages, 0);
         assert_eq!(Nft::open().unwrap().elements(Family::Bridge, TABLE, names::INGRESS).unwrap().len(), 2000);
+    });
+}
+
+/// firewaller case E-ST12: the kernel takes what overlaps in the text.
+#[test]
+fn kernel_e_st12_lists_that_overlap_are_taken() {
+    kernel(|rig| {
+        let text = "FROM (subnet 10.0.0.0/8 OR subnet 10.1.0.0/16 OR ip 10.1.2.3 OR subnet fd00::/8 OR ip fd00::1) TO all vms \
+                    ALLOW tcp PORTS 80, 80 - 90, 443";
+        let desired = compile(&[rule(None, text)], &world::locals(), &[]);
+        rig.filter.apply(&desired).unwrap();
+        assert_eq!(rig.filter.repair(&desired).unwrap(), Applied { messages: 0, made: false });
+    });
+}
+
+/// firewaller case E-ST11: whose address nobody knows is no peer, and stops nothing.
+#[test]
+fn kernel_e_st11_an_instance_without_an_address_contributes_none() {
+    kernel(|rig| {
+        let mut locals = world::locals();
+        let object = serde_json::json!({"uuid": world::VMS[1], "owner_uuid": world::OWNERS[0], "firewall_enabled": true,
+            "state": "running", "tags": {"role": "db"}, "nics": [{"ip": "dhcp"}, {"ips": ["addrconf"]}]});
+        locals[1].facts = triton_fwrule::VmFacts::from_object(object.as_object().unwrap()).unwrap();
+        let rules = [rule(Some(world::OWNERS[0]), "FROM tag role = db TO all vms ALLOW tcp PORT 5432")];
+        let desired = compile(&rules, &locals, &[]);
+        assert!(desired.peers.values().all(std::collections::BTreeSet::is_empty), "{:?}", desired.peers);
+        rig.filter.apply(&desired).unwrap();
+        assert_eq!(rig.filter.apply(&desired).unwrap().messages, 0);
     });
 }

@@ -74,6 +74,63 @@ pub fn packet(from: (Mac, IpAddr), to: (Mac, IpAddr), flow: Flow, source: u16, s
     }
 }
 
+/// A UDP datagram of 2,000 bytes in two fragments, with this identification, and its payload.
+pub fn fragments(from: (Mac, IpAddr), to: (Mac, IpAddr), port: u16, source: u16, id: u16) -> ([Vec<u8>; 2], Vec<u8>) {
+    const FIRST: usize = 1400;
+    let body: Vec<u8> = [&source.to_be_bytes()[..], &port.to_be_bytes(), &2008_u16.to_be_bytes(), &[0, 0]].concat();
+    let mut payload = [body, (0..2000_u32).map(|at| u8::try_from(at % 251).unwrap()).collect()].concat();
+    let length = u16::try_from(payload.len()).unwrap();
+    let cut = |payload: &[u8]| [payload[..FIRST].to_vec(), payload[FIRST..].to_vec()];
+    match (from.1, to.1) {
+        (IpAddr::V4(one), IpAddr::V4(other)) => {
+            let pseudo = [&one.octets()[..], &other.octets(), &[0, 17], &length.to_be_bytes()].concat();
+            checked(&mut payload, 6, &pseudo);
+            let part = |at: usize, body: &[u8]| {
+                let more = if at == 0 { 0x2000 } else { 0 };
+                let offset = (more | u16::try_from(at / 8).unwrap()).to_be_bytes();
+                let total = (20 + u16::try_from(body.len()).unwrap()).to_be_bytes();
+                let fixed = [&[0x45, 0][..], &total, &id.to_be_bytes(), &offset, &[64, 17, 0, 0], &one.octets(), &other.octets()];
+                let mut header = fixed.concat();
+                let checksum = sum(&[&header]).to_be_bytes();
+                header[10..12].copy_from_slice(&checksum);
+                ethernet(from.0, to.0, 0x0800, &[header.as_slice(), body].concat())
+            };
+            let [first, second] = cut(&payload);
+            ([part(0, &first), part(FIRST, &second)], payload)
+        }
+        (IpAddr::V6(one), IpAddr::V6(other)) => {
+            let pseudo = [&one.octets()[..], &other.octets(), &u32::from(length).to_be_bytes(), &[0, 0, 0, 17]].concat();
+            checked(&mut payload, 6, &pseudo);
+            let part = |at: usize, body: &[u8]| {
+                let offset = (u16::try_from(at).unwrap() | u16::from(at == 0)).to_be_bytes();
+                let extension = [&[17, 0][..], &offset, &u32::from(id).to_be_bytes()].concat();
+                let header = ipv6_header(one, other, 44, u16::try_from(8 + body.len()).unwrap());
+                ethernet(from.0, to.0, 0x86dd, &[header.as_slice(), &extension, body].concat())
+            };
+            let [first, second] = cut(&payload);
+            ([part(0, &first), part(FIRST, &second)], payload)
+        }
+        _ => panic!("two families"),
+    }
+}
+
+/// The payload of the fragments with this identification, put together; empty when none is there. Who puts IPv6 fragments together
+/// on the way and cuts them again gives them another identification: all of them count.
+pub fn reassembled(frames: &[Vec<u8>], id: u16) -> Vec<u8> {
+    let mut parts: Vec<(u16, Vec<u8>)> = Vec::new();
+    for frame in frames {
+        let (kind, packet) = (&frame[12..14], &frame[14..]);
+        let number = |at: usize| u16::from_be_bytes([packet[at], packet[at + 1]]);
+        if kind == [8, 0] && number(4) == id && packet[9] == 17 {
+            parts.push(((number(6) & 0x1fff) * 8, packet[20..usize::from(number(2))].to_vec()));
+        } else if kind == [0x86, 0xdd] && packet[6] == 44 {
+            parts.push((number(42) & !7, packet[48..40 + usize::from(number(4))].to_vec()));
+        }
+    }
+    parts.sort();
+    parts.into_iter().flat_map(|(_, part)| part).collect()
+}
+
 fn checked(payload: &mut [u8], at: usize, pseudo: &[u8]) {
     if at < payload.len() {
         let checksum = sum(&[pseudo, payload]).to_be_bytes();

@@ -39,6 +39,7 @@ pub fn kernel(test: impl FnOnce(&mut Rig) + Send + 'static) {
 /// The bridge and the filter.
 pub struct Rig {
     pub filter: Filter,
+    pub layout: Layout,
     _root: tempfile::TempDir,
     probes: u16,
 }
@@ -69,7 +70,7 @@ impl Rig {
         run("ip link add br0 type bridge mcast_snooping 0");
         run("ip link set br0 up");
         let layout = Layout::new(root.path());
-        Self { filter: Filter::open(&layout).unwrap(), _root: root, probes: 0 }
+        Self { filter: Filter::open(&layout).unwrap(), layout, _root: root, probes: 0 }
     }
 
     /// A link whose far end has this address; the bridge knows where it is.
@@ -90,9 +91,15 @@ impl Rig {
         End { mac, socket }
     }
 
-    /// Which of `frames`, sent by one, arrive at the other. ARP, which is never filtered, follows them: when that has come, none of
-    /// them will come any more.
+    /// Which of `frames`, sent by one, arrive at the other.
     pub fn arriving(&mut self, from: &End, to: &End, frames: &[Vec<u8>]) -> Vec<bool> {
+        let came = self.collected(from, to, frames);
+        frames.iter().map(|frame| came.contains(frame)).collect()
+    }
+
+    /// What arrives at one end when the other sends `frames`. ARP, which is never filtered, follows them: when that has come, none of
+    /// them will come any more.
+    pub fn collected(&mut self, from: &End, to: &End, frames: &[Vec<u8>]) -> Vec<Vec<u8>> {
         self.probes += 1;
         let marker = frames::arp(from.mac, self.probes);
         for frame in frames {
@@ -100,15 +107,13 @@ impl Rig {
         }
         from.send(&marker);
         let deadline = Instant::now() + Duration::from_secs(20);
-        let mut arrived = vec![false; frames.len()];
+        let mut came = Vec::new();
         loop {
             let got = to.receive(deadline).expect("the marker did not come: is everything dropped?");
             if got == marker {
-                return arrived;
+                return came;
             }
-            for (at, frame) in frames.iter().enumerate() {
-                arrived[at] |= got == *frame;
-            }
+            came.push(got);
         }
     }
 
