@@ -7,8 +7,10 @@ mod cloud_init;
 mod command;
 mod headnode;
 mod host;
+pub mod hostile;
 mod metadata;
 mod node;
+mod userland;
 mod wait;
 
 pub use busybox::{IMAGE_UUID, image_files, rootfs_tar};
@@ -17,4 +19,5 @@ pub use command::{Outcome, program};
 pub use headnode::{Headnode, HttpReply, http};
 pub use metadata::{MetadataService, mdata};
 pub use node::{EXTERNAL_TAG, Node, assert_no_trace, sweep};
+pub use userland::userland;
 pub use wait::{until, until_some};
