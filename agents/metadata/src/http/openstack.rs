@@ -53,7 +53,7 @@ fn meta(vm: &JsonMap) -> Value {
     meta
 }
 
-fn texts<'a>(value: Option<&'a Value>) -> impl Iterator<Item = &'a str> {
+fn texts(value: Option<&Value>) -> impl Iterator<Item = &str> {
     value.and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str)
 }
 
