@@ -6,6 +6,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 
 use crate::{
+    guest_tools,
     packages::{self, Purpose},
     say::Progress,
     workspace,
@@ -35,8 +36,13 @@ pub fn bench(args: &BenchArgs) -> Result<ExitCode> {
     }
     packages::ensure(&[Purpose::Build, Purpose::Node, Purpose::Bench], &mut Progress::new(1))?;
     let root = workspace::root();
-    let built = Command::new("cargo").args(["build", "--release", "--workspace", "--bins"]).current_dir(&root).status();
-    if !built.context("could not run cargo")?.success() {
+    // One part needs few of the programs.
+    let programs: &[&str] = match args.only.as_deref() {
+        Some("metadata") => &["-p", "triton-bench", "-p", "metadata-agent", "-p", "instance-monitor", "-p", "triton-cli"],
+        _ => &["--workspace"],
+    };
+    let built = workspace::cargo().args(["build", "--release", "--locked", "--bins"]).args(programs).status();
+    if !built.context("could not run cargo")?.success() || !guest_tools::build_loudly() {
         bail!("the programs could not be built");
     }
     let mut command = Command::new(root.join("target/release/triton-bench"));

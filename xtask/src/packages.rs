@@ -52,6 +52,7 @@ const NEEDS: &[Need] = &[
         purpose: Purpose::Node,
         reason: "the keys that the packages of those roots are checked with",
     },
+    Need { package: "python3", purpose: Purpose::Node, reason: "runs cloud-init, which tests unpack beside the build" },
     Need { package: "mmdebstrap", purpose: Purpose::Image, reason: "makes a root of Debian packages" },
     Need { package: "debian-archive-keyring", purpose: Purpose::Image, reason: "the keys that Debian's packages are checked with" },
     Need { package: "squashfs-tools", purpose: Purpose::Image, reason: "packs the root of the platform image" },

@@ -1,6 +1,9 @@
 //! What one instance is, to the connections of its guest: its share of work, and the answers to its lines.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use tokio::sync::{Mutex, Semaphore};
 use triton_mdata::{Answer, Frame, Request, get, keys, parse, put_terms, trim};
@@ -59,7 +62,8 @@ impl Guest {
     pub async fn answer(&self, line: &[u8]) -> Option<String> {
         // Every line costs: a flood of empty or damaged ones too.
         self.reads.take().await;
-        let (verb, answer, request) = match parse(line) {
+        let begun = Instant::now();
+        let (verb, key, answer, request) = match parse(line) {
             Request::Invalid => return Some("invalid command\n".to_owned()),
             Request::Negotiate(true) => return Some("V2_OK\n".to_owned()),
             Request::Negotiate(false) | Request::Unknown => return Some("FAILURE\n".to_owned()),
@@ -67,32 +71,34 @@ impl Guest {
                 self.numbers.dropped();
                 return None;
             }
-            Request::Get(key) => ("GET", self.get(&key).await, None),
-            Request::Keys => ("KEYS", self.keys().await, None),
+            Request::Get(key) => ("GET", key.clone(), self.get(&key).await, None),
+            Request::Keys => ("KEYS", String::new(), self.keys().await, None),
             Request::Frame(frame) => {
-                let (verb, answer) = self.frame(&frame).await;
-                (verb, answer, Some(frame.request))
+                let (verb, key, answer) = self.frame(&frame).await;
+                (verb, key, answer, Some(frame.request))
             }
         };
         self.numbers.answered(verb, answer.word());
-        tracing::debug!(vm_uuid = %self.uuid, verb, result = answer.word(), "request");
+        let (version, elapsed_ms) = (if request.is_some() { 2 } else { 1 }, begun.elapsed().as_millis());
+        tracing::debug!(vm_uuid = %self.uuid, verb, key = %shown(&key), version, elapsed_ms, result = answer.word(), "request");
         Some(request.map_or_else(|| answer.version_1(), |request| answer.version_2(&request)))
     }
 
-    async fn frame(&self, frame: &Frame) -> (&'static str, Answer) {
+    /// The verb, the key that it is about, and the answer.
+    async fn frame(&self, frame: &Frame) -> (&'static str, String, Answer) {
         let text = frame.text();
-        let key = trim(&text);
+        let key = trim(&text).to_owned();
         match frame.code.as_str() {
-            "GET" if key.is_empty() => ("GET", Answer::failure("Invalid GET Request")),
-            "GET" => ("GET", self.get(key).await),
-            "KEYS" => ("KEYS", self.keys().await),
+            "GET" if key.is_empty() => ("GET", key, Answer::failure("Invalid GET Request")),
+            "GET" => ("GET", key.clone(), self.get(&key).await),
+            "KEYS" => ("KEYS", String::new(), self.keys().await),
             "PUT" => match put_terms(frame) {
-                Ok((key, value)) => ("PUT", self.write(Write::put(key, value)).await),
-                Err(_) => ("PUT", Answer::failure("Invalid PUT Request")),
+                Ok((key, value)) => ("PUT", key.clone(), self.write(Write::put(key, value)).await),
+                Err(_) => ("PUT", String::new(), Answer::failure("Invalid PUT Request")),
             },
-            "DELETE" if key.is_empty() => ("DELETE", Answer::failure("Invalid DELETE Request")),
-            "DELETE" => ("DELETE", self.write(Write::delete(key.to_owned())).await),
-            other => ("other", Answer::failure(format!("Unknown command {other}"))),
+            "DELETE" if key.is_empty() => ("DELETE", key, Answer::failure("Invalid DELETE Request")),
+            "DELETE" => ("DELETE", key.clone(), self.write(Write::delete(key)).await),
+            other => ("other", String::new(), Answer::failure(format!("Unknown command {other}"))),
         }
     }
 
@@ -104,6 +110,14 @@ impl Guest {
 
     async fn keys(&self) -> Answer {
         self.read(keys).await
+    }
+
+    /// What `look` makes of the VM object, for one more request of this guest.
+    pub(crate) async fn page<T: Send + 'static>(&self, look: impl FnOnce(&JsonMap) -> T + Send + 'static) -> Result<T, ()> {
+        self.reads.take().await;
+        let Ok(_turn) = self.readers.acquire().await else { return Err(()) };
+        let (store, uuid) = (self.store.clone(), self.uuid);
+        self.call(READ_DEADLINE, move || store.view(uuid).map(|vm| look(&vm))).await
     }
 
     async fn read(&self, look: impl FnOnce(&JsonMap) -> Answer + Send + 'static) -> Answer {
@@ -121,13 +135,41 @@ impl Guest {
 
     /// Makes a call that blocks. What goes wrong on the host is for its log; the guest is told that it did.
     async fn blocking(&self, deadline: Duration, call: impl FnOnce() -> Result<Answer, String> + Send + 'static) -> Answer {
+        self.call(deadline, call).await.unwrap_or_else(|()| Answer::failure(UNAVAILABLE))
+    }
+
+    async fn call<T: Send + 'static>(
+        &self,
+        deadline: Duration,
+        call: impl FnOnce() -> Result<T, String> + Send + 'static,
+    ) -> Result<T, ()> {
         let failure = match tokio::time::timeout(deadline, tokio::task::spawn_blocking(call)).await {
-            Ok(Ok(Ok(answer))) => return answer,
+            Ok(Ok(Ok(done))) => return Ok(done),
             Ok(Ok(Err(error))) => error,
             Ok(Err(_)) => "the request's handler ended early".to_owned(),
             Err(_) => format!("it took longer than {} s", deadline.as_secs()),
         };
         tracing::warn!(vm_uuid = %self.uuid, error = %failure, "a request cannot be served");
-        Answer::failure(UNAVAILABLE)
+        Err(())
+    }
+}
+
+/// Characters of a key that logs show.
+const SHOWN: usize = 64;
+
+/// A key for the log: it is a guest's text, so neither long nor able to end a line or to speak to a terminal.
+fn shown(key: &str) -> String {
+    key.chars().take(SHOWN).flat_map(char::escape_debug).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    /// metadata attack case 24
+    #[test]
+    fn a_key_in_a_log_is_one_short_plain_word() {
+        let key = format!("a\nb\r\u{1b}]0;x\u{7}\"\u{202e}{}", "k".repeat(1 << 20));
+        let shown = super::shown(&key);
+        assert!(shown.starts_with(r#"a\nb\r\u{1b}]0;x\u{7}\"\u{202e}k"#), "{shown}");
+        assert!(shown.len() < 64 * 10 && !shown.chars().any(|c| c.is_control() || c == '\u{202e}'));
     }
 }

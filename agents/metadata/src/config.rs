@@ -12,7 +12,8 @@ use crate::Limits;
 /// Each instance has a socket at /var/zonecontrol/UUID/metadata.sock, which its guest sees at /.zonecontrol and
 /// /native/.zonecontrol. Guests ask by mdata-get, mdata-list, mdata-put and mdata-delete. The service may be restarted at any
 /// time: guests find the new socket in the place of the old one. Limits are set in
-/// /opt/smartdc/agents/etc/metadata-agent.config.json, under "limits".
+/// /opt/smartdc/agents/etc/metadata-agent.config.json, under "limits". An instance whose internal_metadata has
+/// cloudinit_datasource "openstack" or "ec2" is served at http://169.254.169.254/ inside its guest, too.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "metadata-agent", version)]
 pub struct Args {

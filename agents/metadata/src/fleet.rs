@@ -2,21 +2,25 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    os::fd::OwnedFd,
     sync::Arc,
 };
 
 use tokio_util::task::TaskTracker;
+use triton_agent::kept;
 use triton_files::Layout;
 use triton_instance::{LINE_SOCKET, zonecontrol};
-use triton_types::InstanceUuid;
+use triton_types::{InstanceUuid, ProcessRef};
 
-use crate::{Budget, Guest, Limits, Numbers, Store, lines::Line, server::Server};
+use crate::{Budget, Guest, Limits, Numbers, Store, http::Door, lines::Line, server::Server};
 
 /// What one instance is served by.
 struct Served {
     owner: u32,
+    guest: Arc<Guest>,
     server: Server,
     line: Line,
+    door: Option<Door>,
 }
 
 /// The sockets.
@@ -28,6 +32,8 @@ pub struct Fleet {
     numbers: Numbers,
     tasks: TaskTracker,
     served: BTreeMap<InstanceUuid, Served>,
+    /// Serial lines that the service manager kept for the next service, which is this one.
+    lines: BTreeMap<InstanceUuid, OwnedFd>,
     missing: BTreeSet<InstanceUuid>,
     unlisted: bool,
 }
@@ -43,8 +49,19 @@ impl Fleet {
             numbers,
             tasks: TaskTracker::new(),
             served: BTreeMap::new(),
+            lines: BTreeMap::new(),
             missing: BTreeSet::new(),
             unlisted: false,
+        }
+    }
+
+    /// Takes over serial lines by the uuids of their guests.
+    pub fn take_lines(&mut self, lines: impl IntoIterator<Item = (String, OwnedFd)>) {
+        for (name, line) in lines {
+            match name.parse() {
+                Ok(uuid) => drop(self.lines.insert(uuid, line)),
+                Err(_) => kept::forget(&name),
+            }
         }
     }
 
@@ -62,6 +79,8 @@ impl Fleet {
                 for uuid in uuids {
                     self.look_at(uuid).await;
                 }
+                // What is left belongs to nobody.
+                std::mem::take(&mut self.lines).keys().for_each(|uuid| kept::forget(&uuid.to_string()));
             }
             // A node that is not set up yet says it once.
             Err(error) if !std::mem::replace(&mut self.unlisted, true) => {
@@ -74,13 +93,20 @@ impl Fleet {
     /// Looks at one instance: gives it a socket, or takes it away.
     pub async fn look_at(&mut self, uuid: InstanceUuid) {
         let store = self.store.clone();
-        let owner = tokio::task::spawn_blocking(move || store.prepare(uuid)).await;
-        match owner.map_err(|error| error.to_string()).and_then(|owner| owner) {
+        let http = self.limits.http_connections > 0;
+        let looked = tokio::task::spawn_blocking(move || (store.prepare(uuid), if http { store.door(uuid) } else { None })).await;
+        let (owner, init) = looked.unwrap_or_else(|error| (Err(error.to_string()), None));
+        match owner {
             Ok(None) => {
-                self.served.remove(&uuid);
+                if self.served.remove(&uuid).is_some() {
+                    kept::forget(&uuid.to_string());
+                }
                 self.missing.remove(&uuid);
             }
-            Ok(Some(owner)) => self.serve(uuid, owner),
+            Ok(Some(owner)) => {
+                self.serve(uuid, owner);
+                self.open(uuid, init);
+            }
             Err(error) => {
                 // One that is served goes on being served.
                 if !self.served.contains_key(&uuid) && self.missing.insert(uuid) {
@@ -103,15 +129,24 @@ impl Fleet {
         let guest = Arc::new(guest);
         match Server::start(guest.clone(), &path, owner, &self.tasks) {
             Ok(server) => {
-                let line = Line::start(guest, self.layout.runtime(uuid).join(LINE_SOCKET), &self.tasks);
+                let line = Line::start(guest.clone(), self.layout.runtime(uuid).join(LINE_SOCKET), self.lines.remove(&uuid), &self.tasks);
                 self.missing.remove(&uuid);
-                self.served.insert(uuid, Served { owner, server, line });
+                self.served.insert(uuid, Served { owner, guest, server, line, door: None });
             }
             Err(error) => {
                 if self.missing.insert(uuid) {
                     tracing::error!(vm_uuid = %uuid, error = %triton_agent::chain(&error), "an instance has no metadata socket");
                 }
             }
+        }
+    }
+
+    /// Serves the namespace of `init` over HTTP, or none.
+    fn open(&mut self, uuid: InstanceUuid, init: Option<ProcessRef>) {
+        let Some(served) = self.served.get_mut(&uuid) else { return };
+        if served.door.as_ref().map(Door::process) != init {
+            served.door = None;
+            served.door = init.map(|init| Door::start(served.guest.clone(), init, &self.tasks));
         }
     }
 

@@ -37,6 +37,12 @@ pub struct Limits {
     pub stalled_ms: u64,
     /// The same on the serial line, where the rest of the answer is then dropped.
     pub serial_stalled_ms: u64,
+    /// Connections over HTTP; more wait. With none there is no such transport, whatever is chosen for an instance.
+    pub http_connections: usize,
+    /// Milliseconds that one of them may be open.
+    pub http_connection_ms: u64,
+    /// Requests over HTTP need neither a token nor a header of their own, for clients that know none of both.
+    pub http_without_token: bool,
     /// `sdc:customer_metadata.KEY` can be read, as upstream has it.
     pub sdc_customer_metadata: bool,
     /// A guest may change `operator-script`, as upstream has it.
@@ -60,6 +66,9 @@ impl Default for Limits {
             idle_ms: 600_000,
             stalled_ms: 60_000,
             serial_stalled_ms: 10_000,
+            http_connections: 8,
+            http_connection_ms: 60_000,
+            http_without_token: false,
             sdc_customer_metadata: false,
             guest_operator_script: false,
         }
@@ -78,6 +87,10 @@ impl Limits {
 
     pub(crate) fn idle(&self) -> Duration {
         Duration::from_millis(self.idle_ms)
+    }
+
+    pub(crate) fn http_connection(&self) -> Duration {
+        Duration::from_millis(self.http_connection_ms)
     }
 
     pub(crate) fn serial_stalled(&self) -> Duration {

@@ -3,10 +3,11 @@
 //! The connection to the monitor stays open, since its end means something: the guest has ended, or boots again with another
 //! line, or its monitor was killed. In the last case the line is still good; it is served on, and given to the monitor that
 //! adopts the guest. A new service borrows the same lines again, and no client in a guest has to open anything.
+//! The service manager keeps a duplicate of each line, for when the monitor and this service are killed at once.
 
 use std::{
     io,
-    os::fd::AsFd,
+    os::fd::{AsFd, OwnedFd},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -19,6 +20,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use triton_agent::kept;
 use triton_process::{receive_descriptor, send_descriptor};
 
 use crate::{Guest, Terminal, serve_line};
@@ -36,13 +38,13 @@ pub(crate) struct Line {
 }
 
 impl Line {
-    /// Serves the line that is lent at `socket`, whenever it is.
-    pub(crate) fn start(guest: Arc<Guest>, socket: PathBuf, tasks: &TaskTracker) -> Self {
+    /// Serves the line that is lent at `socket`, whenever it is; `kept` is the one that the service manager had of the guest.
+    pub(crate) fn start(guest: Arc<Guest>, socket: PathBuf, kept: Option<OwnedFd>, tasks: &TaskTracker) -> Self {
         let (wake, stop) = (Arc::new(Notify::new()), CancellationToken::new());
         let (woken, stopped) = (wake.clone(), stop.clone());
         tasks.spawn(async move {
             tokio::select! {
-                () = keep(&guest, &socket, &woken) => {}
+                () = keep(&guest, &socket, kept, &woken) => {}
                 () = stopped.cancelled() => {}
             }
         });
@@ -61,18 +63,20 @@ impl Drop for Line {
     }
 }
 
-async fn keep(guest: &Guest, socket: &Path, wake: &Notify) {
-    let mut line: Option<Terminal> = None;
+async fn keep(guest: &Guest, socket: &Path, kept: Option<OwnedFd>, wake: &Notify) {
+    let mut line: Option<Terminal> = kept.and_then(|master| Terminal::new(master).ok());
     let mut pause = PAUSES.0;
     loop {
-        match borrow(socket, &mut line).await {
+        match borrow(guest, socket, &mut line).await {
             Ok(mut monitor) => {
                 pause = PAUSES.0;
                 let ended = async { while matches!(monitor.read(&mut [0; 16]).await, Ok(count) if count > 0) {} };
                 serve_until(guest, line.as_ref(), ended).await;
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                line = None;
+                if line.take().is_some() {
+                    kept::forget(&guest.uuid.to_string());
+                }
                 wake.notified().await;
             }
             // There is a socket and nobody behind it: the monitor was killed. Or it is only slow.
@@ -103,7 +107,7 @@ async fn serve_until(guest: &Guest, line: Option<&Terminal>, over: impl Future<O
 }
 
 /// Borrows the line from the monitor, or gives it the one that is still held; returns the connection.
-async fn borrow(socket: &Path, line: &mut Option<Terminal>) -> io::Result<UnixStream> {
+async fn borrow(guest: &Guest, socket: &Path, line: &mut Option<Terminal>) -> io::Result<UnixStream> {
     let held = line.as_ref().map(|line| line.master().as_fd().try_clone_to_owned()).transpose()?;
     let path = socket.to_owned();
     let asked = tokio::task::spawn_blocking(move || {
@@ -120,6 +124,8 @@ async fn borrow(socket: &Path, line: &mut Option<Terminal>) -> io::Result<UnixSt
     });
     let (stream, lent) = asked.await.map_err(io::Error::other)??;
     if let Some(lent) = lent {
+        // Should the monitor be killed together with this service, nobody else would have the line that the guest has open.
+        kept::keep(&guest.uuid.to_string(), lent.as_fd());
         *line = Some(Terminal::new(lent)?);
     }
     UnixStream::from_std(stream)

@@ -24,6 +24,7 @@ pub struct Numbers {
     missing: Gauge,
     connections: Gauge,
     lines: Gauge,
+    doors: Gauge,
 }
 
 impl Numbers {
@@ -41,6 +42,7 @@ impl Numbers {
             registry.register("sockets", "Instances with a socket", self.sockets.clone());
             registry.register("instances_without_socket", "Instances whose socket could not be made", self.missing.clone());
             registry.register("connections", "Connections that are open", self.connections.clone());
+            registry.register("http_listeners", "Running guests that are served over HTTP, too", self.doors.clone());
             registry.register("serial_lines", "Serial lines of running guests that are served", self.lines.clone());
         });
     }
@@ -49,7 +51,7 @@ impl Numbers {
     pub fn status(&self) -> Value {
         json!({
             "sockets": self.sockets.get(), "instances_without_socket": self.missing.get(), "connections": self.connections.get(),
-            "serial_lines": self.lines.get(),
+            "serial_lines": self.lines.get(), "http_listeners": self.doors.get(),
             "dropped_frames": self.dropped.get(), "refused_connections": self.refused.get(), "cut_connections": self.cut.get()
         })
     }
@@ -78,6 +80,11 @@ impl Numbers {
     pub(crate) fn line_open(&self) -> Connected {
         self.lines.inc();
         Connected(self.lines.clone())
+    }
+
+    pub(crate) fn door_open(&self) -> Connected {
+        self.doors.inc();
+        Connected(self.doors.clone())
     }
 
     pub(crate) fn connected(&self) -> Connected {

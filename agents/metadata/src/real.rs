@@ -11,7 +11,7 @@ use std::{
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
-use triton_agent::{metrics, ready, shutdown_signal};
+use triton_agent::{kept, metrics, ready, shutdown_signal};
 use triton_files::{FileError, Layout};
 use triton_instance::{Changes, watch};
 
@@ -56,6 +56,7 @@ pub async fn serve(layout: &Layout) -> Result<(), StartError> {
     watch(layout, changes.clone()).map_err(|error| StartError::System("start the watcher", error))?;
 
     let mut fleet = Fleet::new(layout, Arc::new(RealStore::new(layout)), limits, numbers);
+    fleet.take_lines(kept::take());
     fleet.look_at_all().await;
     let beats = Arc::new(AtomicU64::new(0));
     let watchdog = tokio::spawn(ready::watchdog(ready::progress(beats.clone(), BUSY)));

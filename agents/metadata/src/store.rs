@@ -1,12 +1,16 @@
 //! Where values are: a seam for tests, with the real model behind it.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use serde_json::{Value, json};
 use triton_files::Layout;
-use triton_instance::{InstanceError, Instances, to_json, zonecontrol};
+use triton_instance::{DATA_SOURCE_KEY, Damage, DataSource, InstanceError, Instances, RunStates, zonecontrol};
 use triton_mdata::Map;
-use triton_types::{InstanceUuid, JsonMap};
+use triton_process::is_alive;
+use triton_types::{InstanceUuid, JsonMap, ProcessRef};
 
 /// The instances of a node, as far as this service needs them. Calls block. Errors are for the log.
 pub trait Store: Send + Sync + 'static {
@@ -22,11 +26,14 @@ pub trait Store: Send + Sync + 'static {
     /// When that cannot be known or done.
     fn prepare(&self, uuid: InstanceUuid) -> Result<Option<u32>, String>;
 
-    /// The VM object as it is now.
+    /// The VM object as it is now. Properties whose file is damaged are `null`.
     ///
     /// # Errors
-    /// When the instance is gone or cannot be read.
+    /// When the instance is gone or its machine file cannot be read.
     fn view(&self, uuid: InstanceUuid) -> Result<JsonMap, String>;
+
+    /// The init of an instance for which metadata over HTTP was chosen, while it runs.
+    fn door(&self, uuid: InstanceUuid) -> Option<ProcessRef>;
 
     /// Sets a key, or removes it, and waits until that is durable.
     ///
@@ -39,12 +46,14 @@ pub trait Store: Send + Sync + 'static {
 pub struct RealStore {
     layout: Layout,
     instances: Mutex<Option<Arc<Instances>>>,
+    /// Instances of whose damage the log knows: their guests may ask often.
+    damaged: Mutex<BTreeSet<InstanceUuid>>,
 }
 
 impl RealStore {
     /// The one below `layout`.
     pub fn new(layout: &Layout) -> Self {
-        Self { layout: layout.clone(), instances: Mutex::new(None) }
+        Self { layout: layout.clone(), instances: Mutex::new(None), damaged: Mutex::default() }
     }
 
     fn opened(&self) -> Result<Arc<Instances>, String> {
@@ -81,7 +90,24 @@ impl Store for RealStore {
     }
 
     fn view(&self, uuid: InstanceUuid) -> Result<JsonMap, String> {
-        self.opened()?.view(uuid).map(|vm| to_json(&vm)).map_err(|error| triton_instance::chain(&error))
+        let (vm, damaged) = self.opened()?.view_what_can_be(uuid).map_err(|error| triton_instance::chain(&error))?;
+        let mut known = self.damaged.lock().unwrap_or_else(PoisonError::into_inner);
+        if damaged.is_empty() {
+            known.remove(&uuid);
+        } else if known.insert(uuid) {
+            for Damage { properties, reason } in &damaged {
+                tracing::error!(vm_uuid = %uuid, ?properties, error = %reason, "a document of an instance cannot be used");
+            }
+        }
+        Ok(vm)
+    }
+
+    fn door(&self, uuid: InstanceUuid) -> Option<ProcessRef> {
+        // Most instances run without it, and many do not run: the cheapest question comes first.
+        let init = RunStates::new(&self.layout).find(uuid).ok()??.init.filter(|init| is_alive(*init))?;
+        let (vm, _) = self.opened().ok()?.view_what_can_be(uuid).ok()?;
+        let chosen = vm.get("internal_metadata")?.get(DATA_SOURCE_KEY)?.as_str()?;
+        DataSource::of(chosen).is_http().then_some(init)
     }
 
     fn change(&self, uuid: InstanceUuid, map: Map, key: &str, value: Option<&str>) -> Result<(), String> {

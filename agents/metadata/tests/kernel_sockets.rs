@@ -19,7 +19,7 @@ use metadata_agent::{Fleet, Limits, Numbers, Store};
 use triton_files::Layout;
 use triton_instance::zonecontrol;
 use triton_mdata::{Frame, Map, client::Ask};
-use triton_types::{IdRange, InstanceUuid, JsonMap};
+use triton_types::{IdRange, InstanceUuid, JsonMap, ProcessRef};
 
 /// Instances that come and go: uuid and the host id of its root.
 struct Node {
@@ -68,6 +68,10 @@ impl Store for Node {
         Ok(vm)
     }
 
+    fn door(&self, _: InstanceUuid) -> Option<ProcessRef> {
+        None
+    }
+
     fn change(&self, _: InstanceUuid, _: Map, _: &str, _: Option<&str>) -> Result<(), String> {
         Ok(())
     }
@@ -93,7 +97,7 @@ fn fleet(node: &Arc<Node>, limits: Limits) -> Fleet {
 
 /// metadata cases 76, 79 and 80; attack cases 2, 5 and 6
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn each_instance_has_its_own_socket_and_a_name_that_is_used_again_is_another_instance() {
+async fn kernel_each_instance_has_its_own_socket_and_a_name_that_is_used_again_is_another_instance() {
     let node = Node::new();
     let (one, other) = (InstanceUuid::random(), InstanceUuid::random());
     node.owners.lock().unwrap().extend([(one, 1_000_000), (other, 1_065_536)]);
@@ -129,7 +133,7 @@ async fn each_instance_has_its_own_socket_and_a_name_that_is_used_again_is_anoth
 
 /// metadata case 77; attack cases 8 and 9: whatever is in the socket's place
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_socket_that_is_stale_or_was_removed_comes_back_in_the_same_directory() {
+async fn kernel_a_socket_that_is_stale_or_was_removed_comes_back_in_the_same_directory() {
     let node = Node::new();
     let uuid = InstanceUuid::random();
     node.owners.lock().unwrap().insert(uuid, 1_000_000);
@@ -161,7 +165,7 @@ async fn a_socket_that_is_stale_or_was_removed_comes_back_in_the_same_directory(
 
 /// metadata attack case 14 and case 82: ten thousand connections
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_flood_of_connections_costs_its_own_guest_alone() {
+async fn kernel_a_flood_of_connections_costs_its_own_guest_alone() {
     let node = Node::new();
     let (hostile, neighbour) = (InstanceUuid::random(), InstanceUuid::random());
     node.owners.lock().unwrap().extend([(hostile, 1_000_000), (neighbour, 1_065_536)]);
@@ -225,7 +229,7 @@ fn try_connect(path: &Path) -> std::io::Result<UnixStream> {
 
 /// Section 8.2: more connections than there may be are accepted and closed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn one_connection_too_many_is_closed_and_a_place_that_is_free_is_taken() {
+async fn kernel_one_connection_too_many_is_closed_and_a_place_that_is_free_is_taken() {
     let node = Node::new();
     let uuid = InstanceUuid::random();
     node.owners.lock().unwrap().insert(uuid, 1_000_000);

@@ -1,5 +1,5 @@
 //! What every daemon and operator's tool shares: arguments, configuration, logs, exit codes, namespaces, the HTTP
-//! server, restify's reply shapes, signals, readiness, backoff, metrics and status.
+//! server, restify's reply shapes, signals, readiness, descriptors kept over a restart, backoff, metrics and status.
 //!
 //! Rules come from design sections 9 and 10 and rulings 45, 46. Knows nothing of instances.
 
@@ -9,6 +9,7 @@ mod config;
 mod errors;
 mod exit;
 pub mod http;
+pub mod kept;
 pub mod logs;
 pub mod metrics;
 mod namespaces;

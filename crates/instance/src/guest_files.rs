@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use triton_files::{SafeRoot, SafeRootError};
 use triton_types::{NicAddress, VmConfig};
 
-use crate::names::guest_link;
+use crate::{names::guest_link, seed::DataSource};
 
 const RESOLV_CONF: &str = "etc/resolv.conf";
 
@@ -135,8 +135,14 @@ pub fn changed_files(old: &VmConfig, new: &VmConfig, cloud_init: bool) -> Vec<Gu
 
 fn all_files(config: &VmConfig, cloud_init: bool) -> Vec<GuestFile> {
     let mut files = identity_files(config);
-    if !cloud_init {
+    let by_ec2 = cloud_init && DataSource::chosen(config) == DataSource::Ec2;
+    if !cloud_init || by_ec2 {
         files.extend(network_files(config));
+    }
+    if by_ec2 {
+        // EC2 tells no addresses: cloud-init would ask for them by DHCP, over those that the host has set.
+        let text = "# Addresses and routes are set by the compute node before init runs.\nnetwork: {config: disabled}\n".to_owned();
+        files.push(GuestFile::new("etc/cloud/cloud.cfg.d/90-triton.cfg", text).beside("etc/cloud/cloud.cfg.d"));
     }
     files
 }

@@ -15,7 +15,7 @@ use triton_types::{InstanceUuid, JsonMap, Lifecycle, RunState, StorageKind, VmOb
 use crate::{
     InstanceError, Machines, RunStates,
     launch::Launcher,
-    machines::Machine,
+    machines::{Damage, Machine, Readable},
     object::{self, NodeFacts, Parts},
     observe::Presence,
 };
@@ -131,6 +131,20 @@ impl Instances {
         Ok(self.object_of(self.read_mounted(uuid)?, SnapshotsOf::Nothing))
     }
 
+    /// The VM object as [`Instances::view`] has it, as far as the instance's documents can be used: what a damaged one would say is
+    /// `null` (metadata.md section 10, attack 28).
+    ///
+    /// # Errors
+    /// [`InstanceError::NotFound`]; [`InstanceError::Unreadable`] when the machine file itself cannot be used.
+    pub fn view_what_can_be(&self, uuid: InstanceUuid) -> Result<(JsonMap, Vec<Damage>), InstanceError> {
+        let Readable { machine, damaged } = self.read_mounted_what_can_be(uuid)?;
+        let mut vm = to_json(&self.object_of(machine, false));
+        for property in damaged.iter().flat_map(|damage| damage.properties) {
+            vm.insert((*property).to_owned(), Value::Null);
+        }
+        Ok((vm, damaged))
+    }
+
     /// The range of host ids that an instance has; none before its storage is chosen.
     ///
     /// # Errors
@@ -141,19 +155,24 @@ impl Instances {
 
     /// Reads an instance whose documents are on its dataset: mounted first, or they would seem to be empty after a boot of the node.
     fn read_mounted(&self, uuid: InstanceUuid) -> Result<Machine, InstanceError> {
-        let machine = self.machines.read(uuid)?;
-        let documents = self.machines.zonepath(&machine.file).join("config");
-        if self.storage.kind() == StorageKind::Dir || machine.file.lifecycle != Lifecycle::Installed || documents.is_dir() {
-            return Ok(machine);
+        self.read_mounted_what_can_be(uuid)?.entire()
+    }
+
+    fn read_mounted_what_can_be(&self, uuid: InstanceUuid) -> Result<Readable, InstanceError> {
+        let read = self.machines.read_what_can_be(uuid)?;
+        let file = &read.machine.file;
+        let documents = self.machines.zonepath(file).join("config");
+        if self.storage.kind() == StorageKind::Dir || file.lifecycle != Lifecycle::Installed || documents.is_dir() {
+            return Ok(read);
         }
         let unreadable = |reason: String| InstanceError::Unreadable { uuid, reason };
         match self.storage.instance_exists(uuid) {
             // The dataset was destroyed by somebody: there is nothing that could be read.
-            Ok(false) => Ok(machine),
+            Ok(false) => Ok(read),
             Ok(true) => {
                 let mounted = self.storage.mount_instance(uuid);
                 mounted.map_err(|error| unreadable(format!("its dataset cannot be mounted: {}", crate::error::chain_text(&error))))?;
-                self.machines.read(uuid)
+                self.machines.read_what_can_be(uuid)
             }
             Err(error) => Err(unreadable(crate::error::chain_text(&error))),
         }

@@ -14,6 +14,7 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use triton_files::{FileError, Layout, read_json, read_optional, remove_if_present, write_json};
 use triton_types::{InstanceUuid, JsonMap, MachineFile, Timestamp};
 
@@ -26,6 +27,36 @@ pub struct Machine {
     pub file: MachineFile,
     /// Newest change of any of the files, in milliseconds (instances.md section 3, ruling 3).
     pub modified: Timestamp,
+}
+
+/// A document beside the root that is there and cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Damage {
+    /// The properties of the VM object that are kept in it.
+    pub properties: &'static [&'static str],
+    /// Why it cannot be used; for the host's eyes.
+    pub reason: String,
+}
+
+/// One instance, as much of it as can be read: without the properties of its damaged documents.
+#[derive(Clone, Debug)]
+pub(crate) struct Readable {
+    pub(crate) machine: Machine,
+    pub(crate) damaged: Vec<Damage>,
+}
+
+impl Readable {
+    fn whole(machine: Machine) -> Self {
+        Self { machine, damaged: Vec::new() }
+    }
+
+    /// The instance, if all of it can be read.
+    pub(crate) fn entire(self) -> Result<Machine, InstanceError> {
+        match self.damaged.into_iter().next() {
+            Some(Damage { reason, .. }) => Err(InstanceError::Unreadable { uuid: self.machine.file.config.uuid, reason }),
+            None => Ok(self.machine),
+        }
+    }
 }
 
 /// The content of `config/metadata.json`: both keys are always there.
@@ -106,33 +137,50 @@ impl Machines {
     /// # Errors
     /// [`InstanceError::NotFound`] without a machine file, [`InstanceError::Unreadable`] when a file of it cannot be used.
     pub fn read(&self, uuid: InstanceUuid) -> Result<Machine, InstanceError> {
+        self.read_what_can_be(uuid)?.entire()
+    }
+
+    /// As [`Machines::read`], but for the documents that cannot be used: those are named.
+    pub(crate) fn read_what_can_be(&self, uuid: InstanceUuid) -> Result<Readable, InstanceError> {
         self.layout.check_store()?;
         // A change that began and ended meanwhile replaced the machine file; many of them in a row are as good as none.
         for _ in 0..READS {
             if let Some(file) = self.read_pending(uuid)? {
                 let modified = self.modified(&file).max(modified_at(&self.pending_path(uuid)));
-                return Ok(Machine { file, modified: modified.unwrap_or(Timestamp::from_millis(0)) });
+                return Ok(Readable::whole(Machine { file, modified: modified.unwrap_or(Timestamp::from_millis(0)) }));
             }
             let before = identity(&self.layout.machine(uuid));
-            let machine = self.read_files(uuid)?;
+            let read = self.read_files(uuid)?;
             if identity(&self.layout.machine(uuid)) == before && !self.pending_path(uuid).exists() {
-                return Ok(machine);
+                return Ok(read);
             }
         }
         self.read_files(uuid)
     }
 
-    fn read_files(&self, uuid: InstanceUuid) -> Result<Machine, InstanceError> {
+    fn read_files(&self, uuid: InstanceUuid) -> Result<Readable, InstanceError> {
         let mut file = self.read_stored(uuid)?;
-        let unreadable = |e: &dyn std::error::Error| InstanceError::Unreadable { uuid, reason: crate::error::chain_text(e) };
         let config = self.zonepath(&file).join("config");
-        let metadata: MetadataFile = read_json(&config.join("metadata.json")).map_err(|e| unreadable(&e))?.unwrap_or_default();
-        file.config.customer_metadata = metadata.customer_metadata;
-        file.config.internal_metadata = metadata.internal_metadata;
-        file.config.tags = read_json(&config.join("tags.json")).map_err(|e| unreadable(&e))?.unwrap_or_default();
-        file.config.routes = self.read_routes(&file)?;
+        let mut damaged = Vec::new();
+        let mut note = |properties, reason: String| damaged.push(Damage { properties, reason });
+        let reason = |error: FileError| crate::error::chain_text(&error);
+        match read_metadata(&config.join("metadata.json")) {
+            Ok(metadata) => {
+                file.config.customer_metadata = metadata.customer_metadata;
+                file.config.internal_metadata = metadata.internal_metadata;
+            }
+            Err(error) => note(&["customer_metadata", "internal_metadata"], error),
+        }
+        match read_json(&config.join("tags.json")) {
+            Ok(tags) => file.config.tags = tags.unwrap_or_default(),
+            Err(error) => note(&["tags"], reason(error)),
+        }
+        match read_json(&config.join("routes.json")) {
+            Ok(routes) => file.config.routes = routes.unwrap_or_default(),
+            Err(error) => note(&["routes"], reason(error)),
+        }
         let modified = self.modified(&file);
-        Ok(Machine { file, modified: modified.unwrap_or(Timestamp::from_millis(0)) })
+        Ok(Readable { machine: Machine { file, modified: modified.unwrap_or(Timestamp::from_millis(0)) }, damaged })
     }
 
     /// The newest change of the instance's files.
@@ -242,6 +290,14 @@ impl Machines {
 
 /// How often a reader tries to see an instance that is being changed all the time.
 const READS: usize = 16;
+
+/// Reads metadata; a file that is no object is no metadata, however little it says.
+fn read_metadata(path: &Path) -> Result<MetadataFile, String> {
+    match read_json::<JsonMap>(path).map_err(|error| crate::error::chain_text(&error))? {
+        None => Ok(MetadataFile::default()),
+        Some(map) => serde_json::from_value(Value::Object(map)).map_err(|error| format!("{}: {error}", path.display())),
+    }
+}
 
 fn parse(uuid: InstanceUuid, bytes: &[u8]) -> Result<MachineFile, InstanceError> {
     let unreadable = |reason: String| InstanceError::Unreadable { uuid, reason };

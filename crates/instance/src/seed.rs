@@ -11,6 +11,41 @@ use triton_types::{IdRange, JsonMap, NicAddress, VmConfig};
 
 use crate::{guest_files::hostname, names::guest_link, network};
 
+/// The key of internal metadata that chooses how cloud-init learns, as upstream has it (metadata.md section 4.6).
+pub const DATA_SOURCE_KEY: &str = "cloudinit_datasource";
+
+/// How cloud-init in the guest learns what to do. Exactly one way: two would both be tried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DataSource {
+    /// The seed.
+    NoCloud,
+    /// The metadata service over HTTP, in the shape of OpenStack.
+    OpenStack,
+    /// The same in the shape of EC2, for images that are set to it: cloud-init never chooses it by itself in a container.
+    Ec2,
+}
+
+impl DataSource {
+    /// By its word; every other is the usual one.
+    pub fn of(word: &str) -> Self {
+        match word {
+            "openstack" => Self::OpenStack,
+            "ec2" => Self::Ec2,
+            _ => Self::NoCloud,
+        }
+    }
+
+    /// What an operator chose for an instance.
+    pub(crate) fn chosen(config: &VmConfig) -> Self {
+        Self::of(text_of(&config.internal_metadata, DATA_SOURCE_KEY).unwrap_or_default())
+    }
+
+    /// The service answers over HTTP.
+    pub fn is_http(self) -> bool {
+        self != Self::NoCloud
+    }
+}
+
 /// Where cloud-init looks for the seed.
 pub const GUEST_PATH: &str = "var/lib/cloud/seed/nocloud-net";
 
@@ -66,7 +101,7 @@ pub fn files(config: &VmConfig) -> Vec<(&'static str, String)> {
 
 /// What cloud-init does by itself for a guest of Triton: its root may log in with the keys of the metadata, and the scripts of
 /// the metadata run at each boot. User data may say otherwise.
-fn vendor_data() -> String {
+pub fn vendor_data() -> String {
     let hook = format!(
         "#!/bin/sh\nmkdir -p /var/lib/cloud/scripts/per-boot\ncat > {BOOT_SCRIPT_PATH} << 'END-OF-SCRIPT'\n{BOOT_SCRIPT}END-OF-SCRIPT\nchmod 755 \
          {BOOT_SCRIPT_PATH}\n"

@@ -9,7 +9,13 @@ use triton_files::{FileError, Layout};
 use triton_lxc::{CgroupDirs, ConsoleLog, ContainerSpec, Hook, Hooks, IdMap, InitUser, Limits, LogFile, Mount, Prlimit, STANDARD_DEVICES};
 use triton_types::{Filesystem, InstanceUuid, MachineFile, Ownership, VmConfig};
 
-use crate::{boot::BootFiles, docker, guest_files::hostname, seed, zonecontrol};
+use crate::{
+    boot::BootFiles,
+    docker,
+    guest_files::hostname,
+    seed::{self, DataSource},
+    zonecontrol,
+};
 
 /// What the machine offers to containers.
 #[derive(Clone, Debug)]
@@ -139,7 +145,14 @@ pub fn container(file: &MachineFile, files: &BootFiles, host: &Host, process: Op
         directory: process.map(|process| process.directory.clone()),
         environment: match process {
             Some(_) => Vec::new(),
-            None => vec![("PATH".to_owned(), docker::PATH.to_owned()), ("TERM".to_owned(), "linux".to_owned())],
+            None => {
+                let mut environment = vec![("PATH".to_owned(), docker::PATH.to_owned()), ("TERM".to_owned(), "linux".to_owned())];
+                if DataSource::chosen(config) == DataSource::OpenStack {
+                    // By which cloud-init knows it in a container, where there is no DMI (metadata.md section 6.4).
+                    environment.push(("product_name".to_owned(), "OpenStack Nova".to_owned()));
+                }
+                environment
+            }
         },
         limits: limits(config),
         legacy_cgroups: host.legacy_cgroups,
@@ -188,7 +201,7 @@ fn mounts(config: &VmConfig, files: &BootFiles, host: &Host) -> Vec<Mount> {
         mounts.push(Mount::tmpfs("tmp", mib));
     }
     let seed_directory = files.zonepath.join("seed");
-    if seed_directory.is_dir() {
+    if seed_directory.is_dir() && !DataSource::chosen(config).is_http() {
         let mut seed = Mount::bind_directory(&seed_directory.to_string_lossy(), seed::GUEST_PATH, true);
         seed.options.push("optional".to_owned());
         mounts.push(seed);

@@ -19,6 +19,7 @@ mod netns;
 mod port;
 mod reactor;
 mod route;
+mod steer;
 mod sysctl;
 mod veth;
 mod vlan;
@@ -34,6 +35,7 @@ pub use links::Links;
 pub use netns::{Entered, NetNs};
 pub use port::{BridgeVlan, FdbEntry, PortFlags};
 pub use route::Route;
+pub use steer::Steering;
 pub use sysctl::Family;
 pub use veth::VethSpec;
 

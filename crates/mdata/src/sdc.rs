@@ -50,27 +50,37 @@ pub(crate) fn get(vm: &JsonMap, key: &str, compatibility: Compatibility) -> Answ
     match key {
         "nics" => return vm.get("nics").map_or_else(|| Answer::Value("[]".to_owned()), json),
         "resolvers" | "tmpfs" => return vm.get(key).map_or(Answer::NotFound, json),
+        "routes" if vm.get("routes").is_some_and(Value::is_null) => return lost("routes"),
         "routes" => return json(&routes(vm)),
-        "operator-script" => return render(inner(vm, "internal_metadata", "operator-script")),
-        "volumes" => return render(inner(vm, "internal_metadata", "sdc:volumes")),
+        "operator-script" => return inner(vm, "internal_metadata", "operator-script"),
+        "volumes" => return inner(vm, "internal_metadata", "sdc:volumes"),
         _ => {}
     }
     if let Some(name) = key.strip_prefix("tags.") {
-        return render(inner(vm, "tags", name));
+        return inner(vm, "tags", name);
     }
     let parts: Vec<&str> = key.splitn(4, '.').collect();
     match parts.as_slice() {
         ["nics", index, field] => render(element(vm, "nics", index).and_then(|nic| nic.get(field))),
-        ["routes", name] => render(inner(vm, "routes", name)),
+        ["routes", name] => inner(vm, "routes", name),
         ["resolvers" | "internal_metadata_namespaces", index] => render(element(vm, parts[0], index)),
-        ["customer_metadata", name] if compatibility.customer_metadata_by_sdc => render(inner(vm, "customer_metadata", name)),
+        ["customer_metadata", name] if compatibility.customer_metadata_by_sdc => inner(vm, "customer_metadata", name),
         [name] if READABLE.contains(name) => render(vm.get(*name)),
         _ => Answer::NotFound,
     }
 }
 
-fn inner<'a>(vm: &'a JsonMap, map: &str, key: &str) -> Option<&'a Value> {
-    vm.get(map)?.as_object()?.get(key)
+/// A map that is `null` could not be read: that its keys are not there would be an invention, and guests remove what they had.
+fn lost(map: &str) -> Answer {
+    Answer::failure(format!("Zone did not contain {map}"))
+}
+
+fn inner(vm: &JsonMap, map: &str, key: &str) -> Answer {
+    match vm.get(map) {
+        Some(Value::Null) => lost(map),
+        Some(Value::Object(map)) => render(map.get(key)),
+        _ => Answer::NotFound,
+    }
 }
 
 /// An element by its number as it is usually written: `01`, `-1` and `1e0` name none.

@@ -292,6 +292,22 @@ fn the_list_has_the_customers_keys_and_what_a_guest_sees_of_the_internal_ones() 
     assert_eq!(keys(&bare), Answer::failure("Zone did not contain internal_metadata"));
 }
 
+/// metadata attack case 28: a property that is `null` is one that could not be read, which is not the same as empty
+#[test]
+fn what_could_not_be_read_fails_and_the_rest_is_told() {
+    let mut damaged = vm();
+    for property in ["customer_metadata", "internal_metadata", "tags", "routes"] {
+        damaged.insert(property.to_owned(), serde_json::Value::Null);
+    }
+    let at = |key: &str| get(&damaged, key, Compatibility::default());
+    for key in ["user-script", "root_pw", "sdc:operator-script", "sdc:volumes", "sdc:tags.role", "sdc:routes"] {
+        assert!(matches!(at(key), Answer::Failure(_)), "{key}: {:?}", at(key));
+    }
+    assert!(matches!(keys(&damaged), Answer::Failure(_)));
+    assert_eq!(at("sdc:alias"), Answer::Value("web0".to_owned()));
+    assert_eq!((at("sdc:resolvers.0"), at("sdc:nosuch")), (Answer::Value("8.8.8.8".to_owned()), Answer::NotFound));
+}
+
 /// metadata attack cases 20, 21 and 29: every line that once was interesting, as it is, cut anywhere, with any byte changed
 #[test]
 fn the_corpus_and_its_neighbours_are_read_without_a_panic() {

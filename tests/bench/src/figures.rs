@@ -27,7 +27,7 @@ impl Figure {
 
 impl fmt::Display for Figure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:<58} {:>9.2} {:<3} {}", self.name, self.value, self.unit, self.bound)
+        write!(f, "{:<68} {:>9.2} {:<3} {}", self.name, self.value, self.unit, self.bound)
     }
 }
 

@@ -43,7 +43,7 @@ struct Args {
 fn main() -> ExitCode {
     let args = Args::parse();
     let firewall = || firewall::figures(args.instances, args.rounds);
-    let metadata = || metadata::metadata(args.instances);
+    let metadata = || metadata::metadata(args.instances, args.rounds);
     let reports = || reports::figures(args.instances, args.rounds);
     let figures = match args.only.as_deref() {
         Some("firewall") => firewall(),
@@ -54,7 +54,7 @@ fn main() -> ExitCode {
     if args.json {
         println!("{}", json!(figures.iter().map(Figure::to_json).collect::<Vec<_>>()));
     } else {
-        println!("{:<58} {:>12}  bound", "figure", "measured");
+        println!("{:<68} {:>12}  bound", "figure", "measured");
         for figure in &figures {
             println!("{figure}");
         }

@@ -34,11 +34,12 @@ const PACKAGES: [&str; 16] = [
 pub struct CloudInit(PathBuf);
 
 impl CloudInit {
-    /// The unpacked packages, downloaded at first use; `None`, with a word about it, where they or Python cannot be had.
+    /// The unpacked packages, downloaded at first use.
     ///
     /// # Panics
-    /// When they cannot be unpacked.
-    pub fn get() -> Option<Self> {
+    /// When they or Python cannot be had: names what is missing.
+    pub fn get() -> Self {
+        assert!(Path::new(PYTHON).exists(), "{PYTHON} is missing: install the Debian package python3, as `cargo xtask test` does");
         let own = std::env::current_exe().expect("a running program has a path");
         let target = own.ancestors().find(|folder| folder.join("CACHEDIR.TAG").is_file()).expect("tests run below cargo's folder");
         let folder = target.join("cloud-init");
@@ -46,30 +47,39 @@ impl CloudInit {
         let turn = fs::File::create(folder.join("lock")).expect("disk");
         let _turn = Flock::lock(turn, FlockArg::LockExclusive).map_err(|(_, errno)| errno).expect("a lock");
         let root = folder.join("root");
-        if !root.is_dir() && !Self::unpack(&folder, &root) {
-            eprintln!("cloud-init cannot be had from the distribution's archive here: not tried");
-            return None;
+        if !root.is_dir() {
+            Self::unpack(&folder, &root);
         }
-        if !Path::new(PYTHON).exists() {
-            eprintln!("there is no {PYTHON} here: cloud-init is not tried");
-            return None;
-        }
-        Some(Self(root))
+        Self(root)
     }
 
-    fn unpack(folder: &Path, root: &Path) -> bool {
-        let mut download = Command::new("timeout");
-        download.args(["300", "apt-get", "-q", "-o", "APT::Sandbox::User=root", "download"]).args(PACKAGES).current_dir(folder);
-        if !download.status().is_ok_and(|status| status.success()) {
-            return false;
+    fn unpack(folder: &Path, root: &Path) {
+        let apt = |args: &[&str]| {
+            let mut command = Command::new("timeout");
+            command.args(["300", "apt-get", "-q", "-o", "APT::Sandbox::User=root"]).args(args).current_dir(folder);
+            command.output().expect("apt-get can be run: a Debian machine is needed")
+        };
+        let download = || apt(&[&["download"], &PACKAGES[..]].concat());
+        let mut downloaded = download();
+        if !downloaded.status.success() {
+            // A new machine has no package lists, or old ones.
+            apt(&["update"]);
+            downloaded = download();
         }
+        let said = String::from_utf8_lossy(&downloaded.stderr).into_owned();
+        assert!(downloaded.status.success(), "these Debian packages cannot be downloaded: {}\n{said}", PACKAGES.join(", "));
         let new = folder.join("new");
         let _ = fs::remove_dir_all(&new);
         for entry in fs::read_dir(folder).expect("disk").flatten().filter(|entry| entry.path().extension().is_some_and(|e| e == "deb")) {
             let status = Command::new("dpkg-deb").arg("-x").args([&entry.path(), &new]).status().expect("dpkg-deb can be run");
             assert!(status.success(), "{} cannot be unpacked", entry.path().display());
         }
-        fs::rename(&new, root).is_ok()
+        fs::rename(&new, root).expect("disk");
+    }
+
+    /// Where the packages are unpacked.
+    pub fn root(&self) -> &Path {
+        &self.0
     }
 
     /// Runs one of the scripts of `tests/e2e/cloud-init`, and returns what it printed.
@@ -78,8 +88,23 @@ impl CloudInit {
     /// When it fails.
     #[track_caller]
     pub fn run(&self, script: &str, args: &[&str]) -> Value {
+        self.finish(Command::new("timeout"), script, args)
+    }
+
+    /// As [`CloudInit::run`], in the network namespace of process `pid`.
+    ///
+    /// # Panics
+    /// When it fails.
+    #[track_caller]
+    pub fn run_in(&self, pid: i32, script: &str, args: &[&str]) -> Value {
+        let mut command = Command::new("nsenter");
+        command.args(["-t", &pid.to_string(), "-n", "timeout"]);
+        self.finish(command, script, args)
+    }
+
+    #[track_caller]
+    fn finish(&self, mut command: Command, script: &str, args: &[&str]) -> Value {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("cloud-init").join(script);
-        let mut command = Command::new("timeout");
         command.args(["120", PYTHON]).arg(script).args(args);
         command.env("PYTHONPATH", self.0.join("usr/lib/python3/dist-packages")).env("PYTHONDONTWRITEBYTECODE", "1");
         let output = command.output().expect("Python can be run");

@@ -7,9 +7,11 @@ mod cloud_init;
 mod command;
 mod headnode;
 mod host;
+pub mod hostile;
 mod metadata;
 mod node;
 mod reporters;
+mod userland;
 mod wait;
 pub mod wire;
 
@@ -20,4 +22,5 @@ pub use headnode::{Headnode, HttpReply, http};
 pub use metadata::{MetadataService, mdata};
 pub use node::{EXTERNAL_TAG, Node, assert_no_trace, sweep};
 pub use reporters::Reporters;
+pub use userland::userland;
 pub use wait::{until, until_some};

@@ -30,6 +30,18 @@ impl<'a> MetadataService<'a> {
         service
     }
 
+    /// Starts it by this command, which runs it in its own place.
+    ///
+    /// # Panics
+    /// When it does not answer.
+    pub fn of(node: &'a Node, mut command: std::process::Command) -> Self {
+        let log = std::fs::File::options().create(true).append(true).open(node.layout().at("/var/log/metadata-agent.log")).expect("disk");
+        command.stdin(std::process::Stdio::null()).stdout(log.try_clone().expect("a descriptor")).stderr(log);
+        let service = Self { node, child: command.spawn().expect("the service can be run") };
+        service.await_ready();
+        service
+    }
+
     /// Waits until it answers its operator.
     ///
     /// # Panics

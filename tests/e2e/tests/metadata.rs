@@ -140,3 +140,47 @@ fn what_a_guest_leaves_in_the_place_of_its_mounts_hurts_nobody() {
     node.vmadm(&["delete", &uuid]).ok();
     drop(service);
 }
+
+/// metadata case 77: after a rollback of its root and with the root of another image, without a step by hand; attack case 25 of them all
+#[test]
+fn a_guest_is_answered_after_a_rollback_and_with_another_image() {
+    let node = Node::with_image("metadata-again");
+    let mut service = MetadataService::start(&node);
+    let uuid = node.create(&payload(&node, 5));
+    let answered = || mdata(&node, &uuid, "get sdc:uuid").stdout == format!("{uuid}\n");
+    mdata(&node, &uuid, "put before 1").ok();
+    node.vmadm(&["create-snapshot", &uuid, "s1"]).ok();
+    mdata(&node, &uuid, "put after 2").ok();
+    for restarted in [false, true] {
+        if restarted {
+            service.restart();
+        }
+        node.vmadm(&["rollback-snapshot", &uuid, "s1"]).ok();
+        if node.state(&uuid) != "running" {
+            node.vmadm(&["start", &uuid]).ok();
+        }
+        until("it is answered after a rollback", answered);
+        assert_eq!(mdata(&node, &uuid, "get before").ok().stdout, "1\n");
+        assert_eq!(mdata(&node, &uuid, "get after").code, Some(1), "metadata went back with the instance");
+        mdata(&node, &uuid, "put after 2").ok();
+    }
+    let image = node.second_image();
+    for restarted in [false, true] {
+        if restarted {
+            service.restart();
+        }
+        let said = node.run_with("vmadm", &["reprovision", &uuid], &json!({"image_uuid": image}).to_string(), &[]);
+        said.ok();
+        if node.state(&uuid) != "running" {
+            node.vmadm(&["start", &uuid]).ok();
+        }
+        until("it is answered with another image", answered);
+        for (key, value) in [("after", "2\n"), ("foo:bar", "internal\n"), ("sdc:image_uuid", &format!("{image}\n"))] {
+            assert_eq!(mdata(&node, &uuid, &format!("get {key}")).ok().stdout, value, "{key}");
+        }
+        node.guest(&uuid, "/bin/busybox umount /.zonecontrol /native/.zonecontrol");
+        assert_eq!(mdata(&node, &uuid, "get after").ok().stdout, "2\n", "over its serial line, too");
+        node.vmadm(&["reboot", &uuid, "-F"]).ok();
+    }
+    node.vmadm(&["delete", &uuid]).ok();
+}

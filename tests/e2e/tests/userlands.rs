@@ -4,20 +4,11 @@
 //! The roots are made of Debian's packages by mmdebstrap, once, and kept beside the build.
 #![allow(clippy::unwrap_used)] // a panic is a failed test
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    process::Command,
-    sync::Arc,
-};
+use std::{fs, path::PathBuf};
 
-use nix::fcntl::{Flock, FlockArg};
 use serde_json::{Value, json};
-use sha1::{Digest, Sha1};
 use triton_cgroup::{CgroupLayout, Cgroups};
 use triton_e2e::{Node, until};
-use triton_image::{CancelToken, Images, Quiet};
-use triton_storage::Storage;
 
 /// As the contract describes them (instances.md section 7.7): each step's failure is ignored, exit 1 of `mdata-get` means "no such
 /// key", `zfs` is tried, and the end is noted.
@@ -30,32 +21,9 @@ ExecStart=/lib/smartdc/joyent_rc.local\n[Install]\nWantedBy=multi-user.target\n"
 const INIT_SCRIPT: &str = "#!/bin/sh\n### BEGIN INIT INFO\n# Provides: joyent\n# Required-Start: $local_fs\n# Required-Stop:\n\
 # Default-Start: 2 3 4 5\n# Default-Stop:\n# Short-Description: lx boot scripts\n### END INIT INFO\n[ \"$1\" = start ] && /lib/smartdc/joyent_rc.local\nexit 0\n";
 
-/// Makes a Debian root as a tar archive, if there is none from an earlier run.
+/// A Debian root as a tar archive.
 fn userland(name: &str, packages: &str, shape: &str) -> PathBuf {
-    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("userlands");
-    fs::create_dir_all(&directory).unwrap();
-    let key: String =
-        Sha1::digest([packages, shape, JOYENT_RC, UNIT, INIT_SCRIPT].join("\0")).iter().take(6).map(|b| format!("{b:02x}")).collect();
-    let place = directory.join(format!("{name}-{key}.tar"));
-    let lock = fs::File::create(directory.join(format!("{name}.lock"))).unwrap();
-    let _lock = Flock::lock(lock, FlockArg::LockExclusive).map_err(|(_, errno)| errno).unwrap();
-    if place.exists() {
-        return place;
-    }
-    let (partial, hook) = (directory.join(format!("{name}.partial.tar")), directory.join(format!("{name}.hook")));
-    fs::write(&hook, script(shape)).unwrap();
-    let output = Command::new("mmdebstrap")
-        .args(["--quiet", "--variant=minbase", "--aptopt=APT::Install-Recommends \"false\"", "--dpkgopt=path-exclude=/usr/share/doc/*"])
-        .args(["--dpkgopt=path-exclude=/usr/share/locale/*", "--dpkgopt=path-exclude=/usr/share/man/*", "--dpkgopt=force-unsafe-io"])
-        .arg(format!("--customize-hook=sh {} \"$1\"", hook.display()))
-        .arg(format!("--include=iproute2,ifupdown,{packages}"))
-        .args(["bookworm"])
-        .arg(&partial)
-        .output()
-        .expect("the package mmdebstrap is installed");
-    assert!(output.status.success(), "mmdebstrap failed:\n{}", String::from_utf8_lossy(&output.stderr));
-    fs::rename(&partial, &place).unwrap();
-    place
+    triton_e2e::userland(name, packages, &[packages, shape, JOYENT_RC, UNIT, INIT_SCRIPT], &script(shape))
 }
 
 /// What is done to the root to make it look like an lx image, and what its own network software would do if it were let.
@@ -94,28 +62,6 @@ fn script(shape: &str) -> String {
         }
     }
     text
-}
-
-/// Installs a root as a split image: metadata apart.
-fn install(node: &Node, tar: &Path) -> String {
-    let metadata = node.layout().at("/var/tmp/metadata.tar");
-    let mut builder = tar::Builder::new(fs::File::create(&metadata).unwrap());
-    let mut header = tar::Header::new_gnu();
-    header.set_size(0);
-    builder.append_data(&mut header, "metadata.yaml", std::io::empty()).unwrap();
-    drop(builder.into_inner().unwrap());
-    let file = |path: &Path| {
-        let bytes = fs::read(path).unwrap();
-        let sha1: String = Sha1::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
-        json!({"sha1": sha1, "size": bytes.len(), "compression": "none"})
-    };
-    let uuid = "b5b0c0de-7e57-4bb0-8000-000000000009";
-    let manifest = json!({"v": 2, "uuid": uuid, "name": "userland", "version": "1", "type": "lxd", "os": "linux",
-        "files": [file(&metadata), file(tar)]});
-    let images = Images::open(node.layout(), Arc::new(Storage::open(node.layout()).unwrap())).unwrap();
-    images.install(&manifest, &[metadata.clone(), tar.to_owned()], &CancelToken::default(), &Quiet).unwrap();
-    fs::remove_file(metadata).unwrap();
-    uuid.to_owned()
 }
 
 fn payload(node: &Node, image: &str) -> Value {
@@ -169,14 +115,14 @@ fn lives_with_the_hosts_addresses(node: &Node, image: &str) {
 #[test]
 fn a_guest_with_system_v_init_keeps_the_hosts_addresses_and_runs_the_boot_scripts() {
     let node = Node::new("sysvinit");
-    let image = install(&node, &userland("sysvinit", "sysvinit-core", "sysvinit"));
+    let image = node.install_userland(&userland("sysvinit", "sysvinit-core", "sysvinit"));
     lives_with_the_hosts_addresses(&node, &image);
 }
 
 #[test]
 fn a_guest_with_openrc_keeps_the_hosts_addresses_and_runs_the_boot_scripts() {
     let node = Node::new("openrc");
-    let image = install(&node, &userland("openrc", "sysvinit-core,openrc", "openrc"));
+    let image = node.install_userland(&userland("openrc", "sysvinit-core,openrc", "openrc"));
     lives_with_the_hosts_addresses(&node, &image);
 }
 
@@ -185,7 +131,7 @@ fn a_guest_with_openrc_keeps_the_hosts_addresses_and_runs_the_boot_scripts() {
 #[test]
 fn a_guest_with_systemd_keeps_the_hosts_addresses_and_runs_the_boot_scripts() {
     let node = Node::new("systemd");
-    let image = install(&node, &userland("systemd", "systemd,systemd-sysv", "systemd"));
+    let image = node.install_userland(&userland("systemd", "systemd,systemd-sysv", "systemd"));
     if Cgroups::probe().unwrap().layout() == CgroupLayout::V2 {
         return lives_with_the_hosts_addresses(&node, &image);
     }

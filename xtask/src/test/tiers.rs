@@ -33,10 +33,11 @@ pub fn parse(text: &str) -> Result<Tier, String> {
         .ok_or_else(|| format!("{text:?} is not a tier: 1 (pure tests), 2 (kernel tests) or 3 (scenarios on a booted node)"))
 }
 
-/// Tests of tier 2, in nextest's language: whole packages that drive the kernel, and tests elsewhere that say so by name.
+/// Tests of tier 2, in nextest's language: whole packages that drive the kernel, and tests elsewhere that say so by their name or
+/// that of their program.
 const KERNEL: &str = "package(triton-e2e) | package(triton-link) | package(triton-nictag) | package(triton-cgroup) | package(triton-lxc) | \
                       package(triton-storage) | package(triton-image) | package(instance-monitor) | package(triton-cli) | \
-                      test(/(^|::)kernel(_|::|$)/)";
+                      binary(/^kernel_/) | test(/(^|::)kernel(_|::|$)/)";
 
 /// Tests of tier 3 alone: they need the whole machine.
 const NODE: &str = "package(triton-e2e) & test(/^node_only::/)";

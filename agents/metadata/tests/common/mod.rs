@@ -18,7 +18,7 @@ use tokio::{
     time::timeout,
 };
 use triton_mdata::{Frame, Map, client::Ask};
-use triton_types::{InstanceUuid, JsonMap};
+use triton_types::{InstanceUuid, JsonMap, ProcessRef};
 
 /// Only reached by failures.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -58,6 +58,10 @@ impl Store for Memory {
     fn view(&self, _: InstanceUuid) -> Result<JsonMap, String> {
         self.check()?;
         Ok(self.vm.lock().unwrap().clone())
+    }
+
+    fn door(&self, _: InstanceUuid) -> Option<ProcessRef> {
+        None
     }
 
     fn change(&self, _: InstanceUuid, map: Map, key: &str, value: Option<&str>) -> Result<(), String> {

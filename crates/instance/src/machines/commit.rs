@@ -95,7 +95,7 @@ impl Machines {
 
     /// Makes the files those of `old` again, and the change under way not count.
     fn take_back(&self, old: &MachineFile, before: Timestamp) -> Result<(), InstanceError> {
-        let stored = self.read_files(old.config.uuid)?.file;
+        let stored = self.read_files(old.config.uuid)?.entire()?.file;
         self.follow(old, Parts::between(&stored, old), before)
     }
 

@@ -71,7 +71,11 @@ fn program(line: &str) -> Option<TestProgram> {
     let file = message["executable"].as_str().filter(|_| test)?;
     let manifest = message["manifest_path"].as_str()?;
     let folder = Path::new(manifest).parent()?.file_name()?.to_string_lossy().into_owned();
-    let named = |group: &&Group| group.package == folder || group.package.strip_prefix("triton-") == Some(folder.as_str());
+    // A package is called like its folder, with or without what tells ours from others and agents from libraries.
+    let named = |group: &&Group| {
+        let package = group.package;
+        [Some(package), package.strip_prefix("triton-"), package.strip_suffix("-agent")].contains(&Some(folder.as_str()))
+    };
     let group = GROUPS.iter().find(named)?;
     let target = message["target"]["name"].as_str()?.to_owned();
     Some(TestProgram { group, target, file: file.into() })
@@ -94,6 +98,8 @@ mod tests {
             ("triton-zfs", "triton_zfs", Some("/t/deps/triton_zfs-1"))
         );
         assert_eq!(program(&line(false)), None);
+        let metadata = line(true).replace("/r/crates/zfs/", "/r/agents/metadata/").replace("triton_zfs", "kernel_sockets");
+        assert_eq!(program(&metadata).unwrap().group.package, "metadata-agent");
         assert_eq!(program("{\"reason\":\"build-finished\"}"), None);
     }
 }

@@ -42,6 +42,7 @@ pub const GROUPS: &[Group] = &[
     Group { package: "triton-instance", tests: "kernel", quick: &[] },
     Group { package: "triton-cli", tests: "kernel", quick: &[] },
     Group { package: "cn-agent", tests: "kernel", quick: &[] },
+    Group { package: "metadata-agent", tests: "kernel", quick: &[] },
     Group { package: "instance-monitor", tests: "", quick: &[] },
     Group { package: "triton-e2e", tests: "", quick: &["lifecycle", "machine"] },
 ];
@@ -49,16 +50,17 @@ pub const GROUPS: &[Group] = &[
 /// Longest run of one program.
 const LIMIT: Duration = Duration::from_secs(2400);
 
-/// What libtest is told of the tests that run.
-pub fn selection(group: &Group, filter: Option<&str>) -> Option<String> {
-    filter.map(str::to_owned).or_else(|| (!group.tests.is_empty()).then(|| group.tests.to_owned()))
+/// What libtest is told of the tests of `target` that run: in a program that is called `kernel_...` all need a kernel.
+pub fn selection(group: &Group, target: &str, filter: Option<&str>) -> Option<String> {
+    let all = group.tests.is_empty() || target.starts_with("kernel_");
+    filter.map(str::to_owned).or_else(|| (!all).then(|| group.tests.to_owned()))
 }
 
 /// Runs one test program on the node; its output is shown as it comes.
 pub fn run(bed: &Bed, test: &TestProgram, filter: Option<&str>) -> Result<Counts> {
     let name = test.file.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let mut words = vec![format!("{BED}/tests/deps/{name}"), "--test-threads".to_owned(), "1".to_owned()];
-    words.extend(selection(test.group, filter));
+    words.extend(selection(test.group, &test.target, filter));
     let limit = bed.within(LIMIT)?.as_secs();
     let script = format!("cd /root && TRITON_E2E_POOL={POOL} RUST_BACKTRACE=0 timeout {limit} {}", quoted(&words));
     // The node ends it first, so that its last words are seen; where the node hangs, this machine does.
@@ -87,4 +89,17 @@ fn one(mut command: Command) -> Result<Counts> {
         bail!("the tests ended with {status} before they could count");
     }
     Ok(counts)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn programs_of_the_kernel_run_whole_and_others_by_the_names_of_their_tests() {
+        let group = GROUPS.iter().find(|group| group.package == "metadata-agent").unwrap();
+        assert_eq!(selection(group, "kernel_sockets", None), None);
+        assert_eq!(selection(group, "protocol", None).as_deref(), Some("kernel"));
+        assert_eq!(selection(group, "kernel_sockets", Some("flood")).as_deref(), Some("flood"));
+    }
 }

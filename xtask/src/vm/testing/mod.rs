@@ -124,7 +124,7 @@ fn chosen(tests: Vec<TestProgram>, args: &TestArgs) -> Vec<TestProgram> {
     let wanted = |test: &TestProgram| {
         (!args.quick || test.is_quick())
             && (args.matrix || !test.is_matrix())
-            && (test.has(groups::selection(test.group, filter).as_deref()))
+            && (test.has(groups::selection(test.group, &test.target, filter).as_deref()))
     };
     tests.into_iter().filter(wanted).collect()
 }
