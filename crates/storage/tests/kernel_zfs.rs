@@ -75,6 +75,26 @@ fn a_quota_bites_and_can_be_changed() {
     assert_eq!(storage.usages().unwrap().keys().copied().collect::<Vec<_>>(), [instance]);
 }
 
+/// instances cases 68 and 87
+#[test]
+fn snapshots_and_datasets_of_others_are_not_listed() {
+    let Some(bed) = Bed::new() else { return };
+    let storage = bed.storage();
+    let (image, ignored, instance) = (bed.image(), bed.image(), InstanceUuid::random());
+    storage.clone_image(image, instance, &quota(64)).unwrap();
+    storage.snapshot(instance, &"ours".parse().unwrap()).unwrap();
+    run("zfs", &["snapshot", &format!("{}/{instance}@foo", bed.pool)]);
+    let names: Vec<String> = storage.snapshots(instance).unwrap().iter().map(|info| info.name.to_string()).collect();
+    assert_eq!(names, ["ours"]);
+
+    run("zfs", &["set", "imgadm:ignore=true", &format!("{}/{ignored}", bed.pool)]);
+    // An instance's own dataset with a snapshot of that name is no image.
+    run("zfs", &["snapshot", &format!("{}/{instance}@final", bed.pool)]);
+    fs::write(Layout::new(&bed.root).machine(instance), "{}").unwrap();
+    let images: Vec<ImageUuid> = storage.images().unwrap().iter().map(|one| one.uuid).collect();
+    assert_eq!(images, [image]);
+}
+
 #[test]
 fn snapshots_are_made_listed_rolled_back_to_and_deleted() {
     let Some(bed) = Bed::new() else { return };
@@ -134,6 +154,22 @@ fn a_zfs_stream_becomes_an_image_whatever_its_snapshot_was_called() {
         storage.clone_image(image, instance, &quota(64)).unwrap();
         assert_eq!(fs::read(storage.root(instance).join("etc/data")).unwrap().len(), 1 << 20, "{words:?}");
     }
+    // instances case 80
+    let dated = format!("{}/{source}@20140101", bed.pool);
+    run("zfs", &["snapshot", &dated]);
+    let image = ImageUuid::random();
+    let stream = Command::new("zfs").args(["send", &dated]).output().unwrap().stdout;
+    storage.receive_image(image, None, &mut Cursor::new(stream)).unwrap();
+    storage.commit_image(image).unwrap();
+    let snapshots = run("zfs", &["list", "-H", "-t", "snapshot", "-o", "name", &format!("{}/{image}", bed.pool)]);
+    assert_eq!(snapshots, format!("{}/{image}@final\n", bed.pool));
+    // With both of its snapshots it is refused, and nothing is left.
+    let both = Command::new("zfs").args(["send", "-R", &dated]).output().unwrap().stdout;
+    let image = ImageUuid::random();
+    let refused = storage.receive_image(image, None, &mut Cursor::new(both));
+    assert!(matches!(refused, Err(StorageError::UnexpectedNumberOfSnapshots { count: 2, .. })), "{refused:?}");
+    assert!(!storage.image_partial_exists(image).unwrap());
+
     let broken = ImageUuid::random();
     assert!(storage.receive_image(broken, None, &mut Cursor::new(b"no stream".to_vec())).is_err());
     assert!(!storage.image_partial_exists(broken).unwrap(), "nothing is left of it");

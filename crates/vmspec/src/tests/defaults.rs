@@ -116,6 +116,33 @@ fn docker_goes_with_the_images_type_and_without_it_its_keys_are_ordinary_metadat
     assert!(matches!(try_create(json!({"image_uuid": LAYER})).unwrap_err(), PayloadError::ImageLayer(_)));
 }
 
+/// metadata case 64
+#[test]
+fn a_value_of_metadata_is_a_text_a_number_or_a_truth_value() {
+    let error = try_create(json!({"customer_metadata": {"hello": {"complicated": "world"}}})).unwrap_err();
+    assert!(error.to_string().contains("customer_metadata"), "{error}");
+    let config = created(json!({"customer_metadata": {"text": "a", "number": 3, "truth": false}}));
+    assert_eq!(config.customer_metadata.len(), 3);
+}
+
+/// metadata case 65
+#[test]
+fn without_metadata_there_is_none() {
+    let config = created(json!({}));
+    assert!(config.customer_metadata.is_empty() && config.internal_metadata.is_empty() && config.internal_metadata_namespaces.is_empty());
+    assert!(config.tags.is_empty() && config.routes.is_empty() && config.resolvers.is_empty());
+    assert_eq!(json(&config)["dns_domain"], json!("local"));
+}
+
+/// metadata case 66
+#[test]
+fn docker_adds_its_namespace_and_id_to_what_there_is() {
+    let config = created(json!({"image_uuid": OCI, "docker": true, "internal_metadata_namespaces": ["sdc"]}));
+    assert_eq!(config.internal_metadata_namespaces.len(), 2, "{:?}", config.internal_metadata_namespaces);
+    assert!(["sdc", "docker"].iter().all(|name| config.internal_metadata_namespaces.iter().any(|found| found == name)));
+    assert_eq!(config.internal_metadata["docker:id"].as_str().map(str::len), Some(64));
+}
+
 /// instances case 61
 #[test]
 fn customer_and_internal_metadata_are_apart_and_values_keep_their_type() {
