@@ -138,7 +138,7 @@ impl Instances {
     /// [`InstanceError::NotFound`]; [`InstanceError::Unreadable`] when the machine file itself cannot be used.
     pub fn view_what_can_be(&self, uuid: InstanceUuid) -> Result<(JsonMap, Vec<Damage>), InstanceError> {
         let Readable { machine, damaged } = self.read_mounted_what_can_be(uuid)?;
-        let mut vm = to_json(&self.object_of(machine, false));
+        let mut vm = to_json(&self.object_of(machine, SnapshotsOf::Nothing));
         for property in damaged.iter().flat_map(|damage| damage.properties) {
             vm.insert((*property).to_owned(), Value::Null);
         }

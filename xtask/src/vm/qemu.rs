@@ -151,8 +151,6 @@ fn arguments(dir: &Path, state: &State, key: &str, boot: Boot<'_>) -> Vec<String
         ("-rtc", "base=utc".to_owned()),
         ("-drive", format!("file={},format=qcow2,if=none,id=pool,discard=unmap", text(&disk::pool(dir)))),
         ("-device", "virtio-blk-pci,drive=pool,serial=zones".to_owned()),
-        ("-drive", format!("file={},format=qcow2,if=none,id=spare,discard=unmap", text(disk::spare(dir)))),
-        ("-device", "virtio-blk-pci,drive=spare,serial=spare".to_owned()),
         // The node reaches nothing: what comes in are the forwarded ports.
         ("-netdev", format!("user,id=net,restrict=on,{forwards}")),
         ("-device", format!("virtio-net-pci,netdev=net,mac={}{}", mac(0, state.number), boot.nic())),
@@ -167,7 +165,13 @@ fn arguments(dir: &Path, state: &State, key: &str, boot: Boot<'_>) -> Vec<String
         // The key is a credential for systemd: the image itself knows no key.
         ("-smbios", format!("type=11,value=io.systemd.credential.binary:ssh.authorized_keys.root={key}")),
     ];
-    let list = list.into_iter().chain(boot.words(state));
+    // A disk to spare is for those who boot as tests do; whoever boots otherwise counts disks.
+    let spare = [
+        ("-drive", format!("file={},format=qcow2,if=none,id=spare,discard=unmap", text(&disk::spare(dir)))),
+        ("-device", "virtio-blk-pci,drive=spare,serial=spare".to_owned()),
+    ];
+    let spare = spare.into_iter().filter(|_| matches!(boot, Boot::Kernel(_)));
+    let list = list.into_iter().chain(spare).chain(boot.words(state));
     std::iter::once("-nodefaults".to_owned()).chain(list.flat_map(|(name, value)| [name.to_owned(), value])).collect()
 }
 
