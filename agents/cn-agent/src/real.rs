@@ -177,7 +177,7 @@ async fn try_bind(layout: &Layout, given: Option<Ipv4Addr>, port: u16) -> Result
         None => {
             let layout = layout.clone();
             let collected = tokio::task::spawn_blocking(move || collect(&layout, &options(&layout, None, None))).await;
-            collected.map_err(|error| error.to_string())??.admin_ip()
+            collected.map_err(|error| error.to_string())??.admin_ip().map_err(|error| error.to_string())?
         }
     };
     if ip.is_unspecified() {

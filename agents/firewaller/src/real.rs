@@ -211,7 +211,7 @@ async fn try_bind(layout: &Layout, port: u16) -> Result<TcpListener, String> {
         Some(ip) => IpAddr::V4(ip),
         None => {
             let at = layout.clone();
-            let collect = move || Sysinfo::collect(&at, &SysinfoOptions::default()).map(|sysinfo| sysinfo.admin_ip());
+            let collect = move || Sysinfo::collect(&at, &SysinfoOptions::default()).and_then(|sysinfo| sysinfo.admin_ip());
             let collected = tokio::task::spawn_blocking(collect).await.map_err(|error| error.to_string())?;
             collected.map_err(|error| chain(&error).to_string())?
         }

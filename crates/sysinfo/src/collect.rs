@@ -34,7 +34,7 @@ pub enum SysinfoError {
     #[error("sysinfo: the network interfaces could not be listed: {0}")]
     Interfaces(String),
     /// Nothing says which address is the admin one.
-    #[error("sysinfo: no admin address: no interface carries the NIC tag {admin_tag:?} with an IPv4 address, and none was given")]
+    #[error("no admin address: no interface carries the NIC tag {admin_tag:?} with an IPv4 address, and none was given")]
     AdminIp {
         /// The tag that was looked for.
         admin_tag: String,
@@ -48,7 +48,7 @@ impl Sysinfo {
     /// (use `spawn_blocking`).
     ///
     /// # Errors
-    /// Only when identity, links or admin address are not to be had; the rest is left out with a reason ([`Sysinfo::omissions`]).
+    /// Only when identity or links are not to be had; the rest is left out with a reason ([`Sysinfo::omissions`]).
     pub fn collect(layout: &Layout, options: &SysinfoOptions) -> Result<Self, SysinfoError> {
         let facts = HostFacts::load_from(layout, &options.source)?;
         let links = LinkFact::list().map_err(SysinfoError::Interfaces)?;
@@ -81,9 +81,7 @@ impl Parts<'_> {
         let boot = keep(&mut omissions, "Boot Parameters", BootParameters::read(source).ok_or_else(|| "no /proc/cmdline".to_owned()))
             .unwrap_or_default();
         let nics = Nics::build(&links, &tags, source);
-        let admin_ip = admin_ip(options, &facts, &boot, &nics)
-            .or(tags.admin_ip)
-            .ok_or_else(|| SysinfoError::AdminIp { admin_tag: tags.admin.clone() })?;
+        let admin_ip = admin_ip(options, &facts, &boot, &nics).or(tags.admin_ip);
 
         let mut map = JsonMap::new();
         let mut set = |key: &str, value: Value| map.insert(key.to_owned(), value);
@@ -157,12 +155,19 @@ impl Parts<'_> {
         set("Virtual Network Interfaces", Value::Object(nics.virtuals));
         set("Link Aggregations", Value::Object(nics.aggregations));
         set("Admin NIC Tag", json!(tags.admin));
-        set("Admin IP", json!(admin_ip));
+        // A node that nobody has set up and no boot server has started has none yet (platform case 30).
+        match admin_ip {
+            Some(address) => _ = set("Admin IP", json!(address)),
+            None => {
+                let missing = SysinfoError::AdminIp { admin_tag: tags.admin.clone() };
+                omissions.push(Omission { what: "Admin IP", why: missing.to_string() });
+            }
+        }
         options.cn_agent_port.map(|port| set("CN Agent Port", json!(port)));
         if let Some(pool) = pool {
             pool.put(&mut map);
         }
-        Ok(Sysinfo { map, uuid: facts.server_uuid, admin_ip: IpAddr::V4(admin_ip), omissions })
+        Ok(Sysinfo { map, uuid: facts.server_uuid, admin_tag: tags.admin, admin_ip: admin_ip.map(IpAddr::V4), omissions })
     }
 }
 

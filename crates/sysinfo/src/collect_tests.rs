@@ -100,7 +100,7 @@ fn the_document_has_what_the_headnode_reads_in_the_types_it_reads() {
     let options = SysinfoOptions { cn_agent_port: Some(5309), ..SysinfoOptions::default() };
     let document = machine.collect_with(options).unwrap();
     assert_eq!(document.uuid().to_string(), "44454c4c-5700-1047-8051-b3c04f585131");
-    assert_eq!(document.admin_ip().to_string(), "10.88.4.31");
+    assert_eq!(document.admin_ip().unwrap().to_string(), "10.88.4.31");
     let document = document.into_map();
     for (key, value) in [
         ("CN Agent Port", json!(5309)),
@@ -306,17 +306,21 @@ fn what_cannot_be_learnt_is_left_out_with_its_reason() {
     assert_eq!(document.as_map()["Boot Parameters"], json!({}));
 }
 
+/// platform case 30: a node that nobody has set up yet has a document without an admin address.
 #[test]
-fn identity_and_admin_address_are_needed() {
+fn identity_is_needed_and_the_admin_address_where_it_is_used() {
     let mut machine = Machine::plain();
     machine.put("sys/class/dmi/id/product_uuid", "00000000-0000-0000-0000-000000000000");
     assert!(matches!(machine.collect_with(SysinfoOptions::default()), Err(SysinfoError::Identity(_))));
     machine = Machine::plain();
     machine.links[0].addresses.clear();
-    let error = machine.collect_with(SysinfoOptions::default()).unwrap_err();
+    let document = machine.collect_with(SysinfoOptions::default()).unwrap();
+    let error = document.admin_ip().unwrap_err();
     assert!(matches!(&error, SysinfoError::AdminIp { admin_tag } if admin_tag == "admin"), "{error}");
+    assert!(!document.as_map().contains_key("Admin IP") && document.as_map().contains_key("UUID"));
+    assert!(document.omissions().iter().any(|omission| omission.what == "Admin IP" && omission.why == error.to_string()));
     let given = SysinfoOptions { admin_ip: Some([10, 0, 0, 1].into()), ..SysinfoOptions::default() };
-    assert_eq!(machine.collect_with(given).unwrap().admin_ip().to_string(), "10.0.0.1");
+    assert_eq!(machine.collect_with(given).unwrap().admin_ip().unwrap().to_string(), "10.0.0.1");
 }
 
 #[test]

@@ -5,6 +5,8 @@ use std::net::IpAddr;
 use serde::Serialize;
 use triton_types::{JsonMap, ServerUuid};
 
+use crate::SysinfoError;
+
 /// Keys that are missing from a document, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Omission {
@@ -22,7 +24,9 @@ pub struct Sysinfo {
     #[serde(skip)]
     pub(crate) uuid: ServerUuid,
     #[serde(skip)]
-    pub(crate) admin_ip: IpAddr,
+    pub(crate) admin_tag: String,
+    #[serde(skip)]
+    pub(crate) admin_ip: Option<IpAddr>,
     #[serde(skip)]
     pub(crate) omissions: Vec<Omission>,
 }
@@ -44,8 +48,11 @@ impl Sysinfo {
     }
 
     /// The address that its agents serve on.
-    pub fn admin_ip(&self) -> IpAddr {
-        self.admin_ip
+    ///
+    /// # Errors
+    /// [`SysinfoError::AdminIp`]: nothing on this node says which it is.
+    pub fn admin_ip(&self) -> Result<IpAddr, SysinfoError> {
+        self.admin_ip.ok_or_else(|| SysinfoError::AdminIp { admin_tag: self.admin_tag.clone() })
     }
 
     /// What could not be learnt.

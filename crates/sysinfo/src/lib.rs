@@ -2,7 +2,7 @@
 //!
 //! Called by `cn-agent` (registration and `server_sysinfo`), by the `sysinfo` command, and by everything that fills host facts
 //! into a VM object. Owns no state. Every collector stands alone: what cannot be learnt is left out and its reason is kept,
-//! except for the identity, the admin address and the network interfaces, without which the headnode cannot use the document.
+//! except for the identity and the network interfaces, without which the headnode cannot use the document.
 //!
 //! Nothing here starts a process; with ZFS storage the pool's figures come from the `storage` crate, at its price.
 
