@@ -126,7 +126,11 @@ pub async fn serve(layout: &Layout) -> Result<(), StartError> {
 }
 
 async fn keep_in_step(layout: &Layout, changes: Arc<Changes>, numbers: Numbers) -> Result<(), StartError> {
-    let config = configuration(layout, CONFIG_EVERY).await?;
+    let config = {
+        // systemd was told that the agent is ready: it is to stay so, however long nobody writes a configuration.
+        let _alive = AbortAll([tokio::spawn(ready::watchdog(|| true))]);
+        configuration(layout, CONFIG_EVERY).await?
+    };
     let (at, given) = (layout.clone(), config.cn_uuid);
     let facts = move || -> Result<_, StartError> {
         let server = match given {

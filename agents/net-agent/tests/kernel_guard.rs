@@ -136,3 +136,30 @@ fn kernel_elements_that_somebody_added_or_removed_by_hand_are_put_right() {
     assert!(numbers.status()["guard_repairs"].as_u64().unwrap() >= 6);
     drop(guarding);
 }
+
+/// design section 10: a node that nobody has configured yet is no hung agent, however long that takes.
+#[test]
+fn kernel_an_agent_that_waits_for_its_configuration_is_alive_to_the_watchdog() {
+    let node = Node::new();
+    let path = node.layout.root().join("notify");
+    let socket = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let mut agent = Command::new(env!("CARGO_BIN_EXE_net-agent"))
+        .arg("--root")
+        .arg(node.layout.root())
+        .env("NOTIFY_SOCKET", &path)
+        .env("WATCHDOG_USEC", "200000")
+        .spawn()
+        .unwrap();
+    let (mut said, mut buffer) = (String::new(), [0; 4096]);
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while said.matches("WATCHDOG=1").count() < 4 && Instant::now() < deadline {
+        let Ok(length) = socket.recv(&mut buffer) else { break };
+        said.push_str(&String::from_utf8_lossy(&buffer[..length]));
+        said.push('\n');
+    }
+    agent.kill().unwrap();
+    agent.wait().unwrap();
+    assert!(said.contains("READY=1") && said.contains("waiting for net-agent.config.json"), "{said}");
+    assert!(said.matches("WATCHDOG=1").count() >= 4, "{said}");
+}

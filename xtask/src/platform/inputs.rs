@@ -93,7 +93,9 @@ impl Inputs {
         let epoch = jiff::civil::DateTime::strptime("%Y%m%dT%H%M%SZ", &stamp)?.to_zoned(jiff::tz::TimeZone::UTC)?.timestamp().as_second();
         let mut base = Sha256::new();
         let lock = lock::text()?;
-        for part in [VERSION, SUITE, &list, &lock, &workspace::read("platform/build/modules.sh")?, &workspace::read("platform/build/tidy.sh")?] {
+        for part in
+            [VERSION, SUITE, &list, &lock, &workspace::read("platform/build/modules.sh")?, &workspace::read("platform/build/tidy.sh")?]
+        {
             base.update(part);
             base.update([0]);
         }

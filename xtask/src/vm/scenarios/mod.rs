@@ -5,8 +5,8 @@
 mod absent;
 mod cut;
 mod guarded;
-mod netboot;
 mod many;
+mod netboot;
 mod pair;
 mod pool;
 mod reboot;
