@@ -33,6 +33,6 @@ fn a_node_that_nobody_has_set_up_has_a_document_without_an_admin_address() {
     let output = sysinfo(root.path(), &[]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let document: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!((&document["Setup"], document.get("Admin IP")), (&serde_json::json!("false"), None));
+    assert_eq!((&document["Setup"], document.get("Admin IP")), (&serde_json::json!(false), None));
     assert!(document["UUID"].is_string() && document["Hostname"].is_string());
 }

@@ -126,7 +126,7 @@ fn configured(node: &mut Bed) -> Result<()> {
     let routes = node.run("ip route show default")?;
     ensure!(routes.contains("via 10.0.2.2"), "the router: {routes}");
     let sysinfo: Value = serde_json::from_str(&node.run("sysinfo")?)?;
-    ensure!(sysinfo["Setup"] == "true" && sysinfo["Zpool"] == "zones" && sysinfo["Admin IP"] == "10.0.2.15", "sysinfo: {sysinfo}");
+    ensure!(sysinfo["Setup"] == true && sysinfo["Zpool"] == "zones" && sysinfo["Admin IP"] == "10.0.2.15", "sysinfo: {sysinfo}");
     let tags = node.run("nictagadm list -p -d '|'")?;
     ensure!(tags.contains("admin|") && tags.contains("external|"), "the nic tags: {tags}");
     for dataset in ["/opt", "/var", "/zones/config", "/zones/global/cores"] {
