@@ -17,8 +17,9 @@ pub(crate) const MARKS: &str = "triton_fw_marks";
 pub(crate) const MARKS_CHAIN: &str = "known";
 /// The mark of packets of known connections, where bridges do not track.
 const MARK: u32 = 0x0001_0000;
-/// Rules come after what guests may send at all has been judged (-350), and after connections are known.
-const PRIORITY: i32 = 0;
+/// Rules come after what guests may send at all has been judged (-350), and after connections are known. Not 0: where packets of bridges
+/// pass the hooks of IP too, the kernel goes on after them with the hooks behind its own (`NF_BR_PRI_BRNF`, 0) and leaves out all others.
+const PRIORITY: i32 = 10;
 
 /// How connections are known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
