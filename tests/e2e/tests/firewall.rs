@@ -168,7 +168,8 @@ fn a_rule_at_fwapi_is_what_guests_feel_whoever_edits_or_stops_what() {
         nft(&node, &["flush", "ruleset"]);
         until("the table is back after a flush", || repairs() > counted && to(24) && !to(26));
         let chains = nft(&node, &["-a", "list", "table", "bridge", "triton_fw"]);
-        let chain = chains.split_whitespace().find(|word| word.starts_with(&format!("in_{web}_"))).unwrap().trim_end_matches(',').to_owned();
+        let chain =
+            chains.split_whitespace().find(|word| word.starts_with(&format!("in_{web}_"))).unwrap().trim_end_matches(',').to_owned();
         let listed = nft(&node, &["-a", "list", "chain", "bridge", "triton_fw", &chain]);
         let last = listed.lines().filter_map(|line| line.rsplit_once("# handle ")).next_back().unwrap().1;
         let counted = repairs();
@@ -271,7 +272,8 @@ fn an_agent_that_is_killed_at_any_step_of_a_change_leaves_the_old_rules_or_the_n
 
         // What the kernel refuses: the chain that must go is named by a rule of somebody else.
         let chains = nft(&node, &["list", "table", "bridge", "triton_fw"]);
-        let chain = chains.split_whitespace().find(|word| word.starts_with(&format!("in_{web}_"))).unwrap().trim_end_matches(',').to_owned();
+        let chain =
+            chains.split_whitespace().find(|word| word.starts_with(&format!("in_{web}_"))).unwrap().trim_end_matches(',').to_owned();
         nft(&node, &["add", "rule", "bridge", "triton_fw", "answers", "ip", "saddr", "192.0.2.1", "jump", &chain]);
         let outcome = node.run("fwadm", &["add", "-g", "-e", "FROM any TO all vms ALLOW tcp PORT 999"]);
         assert_eq!(outcome.code, Some(1), "{}", outcome.stderr);

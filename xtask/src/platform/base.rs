@@ -139,7 +139,7 @@ pub fn unlocked(inputs: &Inputs, base: &Base) -> Result<String> {
 }
 
 /// Makes the lock say what the base is, and gives the base the name that it has by the new lock.
-pub fn make_lock(inputs: &Inputs, base: Base, cache: &Path) -> Result<(Inputs, Base)> {
+pub fn make_lock(inputs: &Inputs, base: &Base, cache: &Path) -> Result<(Inputs, Base)> {
     lock::write(&lock::of_base(base.folder())?)?;
     let inputs = Inputs::read(Some(inputs.stamp.clone()))?;
     let place = cache.join(format!("base-{}", inputs.base_key()));

@@ -123,7 +123,7 @@ pub fn ensure(args: &ImageArgs, progress: &mut Progress) -> Result<Built> {
     progress.begin("packages and the ZFS module (10 to 20 minutes when not in the cache)");
     let inputs = inputs::Inputs::read(args.stamp.clone())?;
     let base = base::ensure(&inputs, &cache_folder(), args.refresh, progress)?;
-    let (inputs, base) = if args.lock { base::make_lock(&inputs, base, &cache_folder())? } else { (inputs, base) };
+    let (inputs, base) = if args.lock { base::make_lock(&inputs, &base, &cache_folder())? } else { (inputs, base) };
     let unlocked = base::unlocked(&inputs, &base)?;
     progress.done(format_args!("{}, {}{unlocked}", if base.cached { "cached" } else { "built" }, base.key));
 

@@ -120,7 +120,7 @@ fn kernel_fragments_follow_the_first_one() {
             // The end of a datagram whose beginning never comes, and one that comes before it.
             id += 2;
             let ([first, second], payload) = frames::fragments(there, here, 2000, 9000 + id, id);
-            assert_eq!(frames::reassembled(&rig.collected(&outside, &guest, &[second.clone()]), id), [0_u8; 0], "alone");
+            assert_eq!(frames::reassembled(&rig.collected(&outside, &guest, std::slice::from_ref(&second)), id), [0_u8; 0], "alone");
             let late = rig.collected(&outside, &guest, &[first]);
             assert_eq!(frames::reassembled(&late, id), payload, "it was waited for");
         }
