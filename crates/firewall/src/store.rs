@@ -2,7 +2,7 @@
 //!
 //! A file's name says what exists; one that cannot be used is named, and what was known of it before stays so (ruling 1). Who changes
 //! files holds `/var/fw/.lockfile`. Every file is replaced whole, so readers need no lock; several files of one change are whole together
-//! by a [`journal`](crate::journal).
+//! by a [`journal`].
 
 use std::{
     collections::{BTreeMap, BTreeSet},

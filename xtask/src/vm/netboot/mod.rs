@@ -1,5 +1,5 @@
 //! A boot server for a machine of ours: the files that booter lays out (platform.md section 3.3), offered by QEMU's own DHCP
-//! and TFTP and by [`serve`]. Nothing listens on this machine.
+//! and TFTP and by [`serve()`]. Nothing listens on this machine.
 
 mod script;
 mod serve;
