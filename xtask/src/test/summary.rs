@@ -20,6 +20,8 @@ pub enum Report {
     Partly(Counts, String),
     /// It could not run on this machine, for this reason.
     NotRun(String),
+    /// It is not part of this run, for this reason: no failure anywhere.
+    Absent(&'static str),
 }
 
 impl Report {
@@ -29,6 +31,7 @@ impl Report {
             Self::Ran(counts) => *counts,
             Self::Partly(counts, _) => Counts { failed: counts.failed + usize::from(ci), ..*counts },
             Self::NotRun(_) => Counts { passed: 0, failed: usize::from(ci) },
+            Self::Absent(_) => Counts::default(),
         }
     }
 }
@@ -39,6 +42,7 @@ impl fmt::Display for Report {
             Self::Ran(Counts { passed, failed }) => write!(f, "{passed} passed, {failed} failed"),
             Self::Partly(Counts { passed, failed }, reason) => write!(f, "{passed} passed, {failed} failed, some not run: {reason}"),
             Self::NotRun(reason) => write!(f, "not run: {reason}"),
+            Self::Absent(reason) => write!(f, "absent: {reason}"),
         }
     }
 }
@@ -113,7 +117,8 @@ mod tests {
     }
 
     #[test]
-    fn a_tier_that_could_not_run_fails_ci() {
+    fn a_tier_that_could_not_run_fails_ci_and_one_that_was_not_asked_for_does_not() {
+        assert_eq!(Report::Absent("later").counts(true), Counts::default());
         assert_eq!(Report::NotRun("no root".to_owned()).counts(true).failed, 1);
         assert_eq!(Report::NotRun("no root".to_owned()).counts(false).failed, 0);
     }

@@ -16,15 +16,6 @@ pub enum Tier {
     Node,
 }
 
-/// How much of tier 3.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Part {
-    /// What every landing needs, in half an hour at most.
-    EveryLanding,
-    /// All that is not a matrix.
-    All,
-}
-
 /// Reads `1`, `2` or `3`.
 pub fn parse(text: &str) -> Result<Tier, String> {
     Tier::ALL
@@ -64,8 +55,8 @@ impl Tier {
         }
     }
 
-    /// Runs the tier's tests, those whose name contains `filter`; of tier 3 the given part.
-    pub fn run(self, filter: Option<&str>, part: Part) -> Report {
+    /// Runs the tier's tests, those whose name contains `filter`; of tier 3 all that is not a matrix.
+    pub fn run(self, filter: Option<&str>) -> Report {
         match self {
             Self::Pure => pure(filter),
             Self::Kernel => match cannot_run_on_kernel() {
@@ -74,7 +65,7 @@ impl Tier {
             },
             Self::Node => match crate::vm::cannot_run() {
                 Some(reason) => Report::NotRun(reason),
-                None => match crate::vm::tier(filter, part == Part::EveryLanding) {
+                None => match crate::vm::tier(filter) {
                     Ok(counts) => Report::Ran(counts),
                     Err(error) => {
                         crate::say::line(format_args!("{error:#}"));
