@@ -35,8 +35,8 @@ impl Backend {
     /// The chain by which the table of this version and backend is known.
     pub(crate) fn version(self) -> &'static str {
         match self {
-            Self::Native => "version_1_native",
-            Self::Marks => "version_1_marks",
+            Self::Native => "version_2_native",
+            Self::Marks => "version_2_marks",
         }
     }
 }

@@ -100,7 +100,7 @@ impl Rig {
     /// What arrives at one end when the other sends `frames`. ARP, which is never filtered, follows them: when that has come, none of
     /// them will come any more.
     pub fn collected(&mut self, from: &End, to: &End, frames: &[Vec<u8>]) -> Vec<Vec<u8>> {
-        self.probes += 1;
+        self.probes = self.probes.wrapping_add(1);
         let marker = frames::arp(from.mac, self.probes);
         for frame in frames {
             from.send(frame);
