@@ -3,7 +3,10 @@
 use std::{
     fs::File,
     io::{Read, Write},
-    os::unix::{fs::symlink, net::UnixStream},
+    os::unix::{
+        fs::{OpenOptionsExt, symlink},
+        net::UnixStream,
+    },
     path::{Path, PathBuf},
     process::Command,
     sync::atomic::{AtomicBool, Ordering},
@@ -112,7 +115,8 @@ fn line_device(hostile: &Hostile<'_>) -> Option<PathBuf> {
 
 fn echo_loop(hostile: &Hostile<'_>, over: &AtomicBool) -> usize {
     let device = line_device(hostile).expect("the guest has a line");
-    let mut line = File::options().read(true).write(true).open(device).expect("the line can be opened");
+    // A line that nobody reads at the other end is full at once: it must not keep the attacker from its end.
+    let mut line = File::options().read(true).write(true).custom_flags(libc::O_NONBLOCK).open(device).expect("the line can be opened");
     let mut rounds = 0;
     while goes_on(over) {
         let mut settings = tcgetattr(&line).expect("a terminal");
@@ -120,6 +124,8 @@ fn echo_loop(hostile: &Hostile<'_>, over: &AtomicBool) -> usize {
         settings.local_flags.insert(LocalFlags::ECHO);
         tcsetattr(&line, SetArg::TCSANOW, &settings).expect("its settings");
         rounds += usize::from(line.write_all(b"\nGET sdc:uuid\n").is_ok());
+        // What it is told it takes, so that the echo has room and the loop goes on.
+        let _ = line.read(&mut [0; 4096]);
         std::thread::sleep(Duration::from_millis(1));
     }
     rounds
