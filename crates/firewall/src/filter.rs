@@ -110,14 +110,15 @@ impl Filter {
                         (desired, batch, present, false)
                     } else {
                         let fresh = Present { zones_before: present.zones.unwrap_or_default(), ..Present::fresh(native) };
-                        let (batch, present) = plan::between(fresh, &desired, table::build(backend));
+                        let (batch, present) = plan::between(fresh, &desired, table::build(backend, self.turn()?));
                         (desired, batch, present, true)
                     }
                 }
                 None => {
                     let backend = self.probe()?;
                     generation = self.nft.generation()?;
-                    let (batch, present) = plan::between(Present::fresh(backend == Backend::Native), desired, table::build(backend));
+                    let anew = table::build(backend, self.turn()?);
+                    let (batch, present) = plan::between(Present::fresh(backend == Backend::Native), desired, anew);
                     (Cow::Borrowed(desired), batch, present, true)
                 }
             };
@@ -166,6 +167,12 @@ impl Filter {
         };
         let whole = !look_closely || whole::is_whole(&mut self.nft, backend, &present, &desired)?;
         Ok((present, desired, whole))
+    }
+
+    /// Where the hooks of a table are that takes the place of this one.
+    fn turn(&mut self) -> Result<i32, NftError> {
+        let chains = self.nft.all_chains(Family::Bridge, TABLE)?;
+        Ok(table::behind(chains.iter().find(|chain| chain.name == "forward").and_then(|chain| chain.priority)))
     }
 
     fn remove(&mut self, there: bool) -> Result<Applied, FirewallError> {

@@ -16,8 +16,10 @@ pub(crate) const ZONE_PORT: &str = "zone_port";
 const PEERS: [&str; 2] = ["peers4_", "peers6_"];
 const LISTED: [&str; 2] = ["listed4_", "listed6_"];
 const PORTS: &str = "ports_";
-/// The same of chains.
+/// The same of chains of lines.
 const CHAINS: [&str; 2] = ["in_", "out_"];
+/// The same of the chains that lead to them.
+const ENTRIES: [&str; 2] = ["to_", "from_"];
 
 /// Sixteen hexadecimal digits for these parts.
 pub(crate) fn digest(parts: &[&str]) -> String {
@@ -51,6 +53,22 @@ pub(crate) fn chain(direction: Direction, vm: InstanceUuid, content: &str) -> St
         Direction::Out => CHAINS[1],
     };
     format!("{which}{vm}_{}", digest(&[content]))
+}
+
+/// The chain that leads to the one of what an instance may receive or send, whatever its rules are.
+pub(crate) fn entry(direction: Direction, vm: InstanceUuid) -> String {
+    format!("{}{vm}", ENTRIES[usize::from(direction == Direction::Out)])
+}
+
+/// True for a chain that leads to the lines of an instance.
+pub(crate) fn is_entry(name: &str) -> bool {
+    ENTRIES.iter().any(|begin| name.starts_with(begin))
+}
+
+/// The entry of a chain of an instance.
+pub(crate) fn entry_of(chain: &str) -> Option<String> {
+    let direction = if is_of(chain, Direction::In) { Direction::In } else { Direction::Out };
+    Some(entry(direction, vm_of(chain)?))
 }
 
 /// True for a chain of an instance.
@@ -90,6 +108,8 @@ mod tests {
         assert_ne!(one, other);
         assert_eq!((vm_of(&one), is_chain(&one)), (Some(vm), true));
         assert_eq!(vm_of("in_short"), None);
+        assert_eq!(entry_of(&one).as_deref(), Some("to_5baca016-6dda-11e3-a6f2-730593c54f04"));
+        assert!(is_entry(&entry(Direction::Out, vm)) && !is_chain(&entry(Direction::In, vm)) && !is_entry(&one));
         assert!(!is_chain("flow_forward") && !comes_and_goes(EGRESS) && comes_and_goes(&ports("80")));
         assert_ne!(peers(false, "a", "bc"), peers(false, "ab", "c"), "parts do not run into each other");
     }

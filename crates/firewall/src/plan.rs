@@ -16,6 +16,8 @@ use crate::{Desired, compile::Chain, names, spans, table};
 pub(crate) struct Present {
     /// Chains of instances.
     pub(crate) chains: BTreeSet<String>,
+    /// Chains that lead to them, and to which one; an empty name where that is not known.
+    pub(crate) entries: BTreeMap<String, String>,
     /// Sets that come and go.
     pub(crate) sets: BTreeSet<String>,
     /// Links and the chains that judge them, by map.
@@ -50,11 +52,19 @@ fn zone_of(stored: &Stored) -> Option<((String, u16), u16)> {
 impl Present {
     /// Reads the table. The sets of peers that `desired` does not need are not read: they go.
     pub(crate) fn read(nft: &mut Nft, desired: &Desired, native: bool) -> Result<Self, NftError> {
+        let all = nft.chains(Family::Bridge, table::TABLE)?;
         let mut present = Self {
-            chains: nft.chains(Family::Bridge, table::TABLE)?.into_iter().filter(|name| names::is_chain(name)).collect(),
+            entries: all.iter().filter(|name| names::is_entry(name)).map(|name| (name.clone(), String::new())).collect(),
+            chains: all.into_iter().filter(|name| names::is_chain(name)).collect(),
             sets: nft.sets(Family::Bridge, table::TABLE)?.into_iter().filter(|name| names::comes_and_goes(name)).collect(),
             ..Self::default()
         };
+        for chain in &present.chains {
+            // A change that makes one removes the one before: what there is, is what the entry leads to.
+            if let Some(leads_to) = names::entry_of(chain).and_then(|entry| present.entries.get_mut(&entry)) {
+                *leads_to = if leads_to.is_empty() { chain.clone() } else { "of several".to_owned() };
+            }
+        }
         let mut elements = |set: &str| nft.elements(Family::Bridge, table::TABLE, set);
         for map in [names::EGRESS, names::INGRESS] {
             let links = elements(map)?.into_iter().filter_map(|stored| Some((name_of(&stored.key), stored.chain?)));
@@ -119,11 +129,12 @@ pub(crate) fn between(mut present: Present, desired: &Desired, mut batch: Batch)
         has.extend(wanted);
     }
     let wanted: BTreeSet<&str> = desired.chains.values().map(|chain| chain.name.as_str()).collect();
-    for ((_, direction), chain) in &desired.chains {
+    for ((vm, direction), chain) in &desired.chains {
         if !present.chains.contains(&chain.name) {
             batch = new_chain(batch, *direction, chain);
             present.chains.insert(chain.name.clone());
         }
+        batch = lead(batch, names::entry(*direction, *vm), &chain.name, &mut present.entries);
     }
     for (map, direction) in [(names::EGRESS, Direction::Out), (names::INGRESS, Direction::In)] {
         batch = dispatch(batch, map, direction, &mut present, desired);
@@ -140,6 +151,12 @@ pub(crate) fn between(mut present: Present, desired: &Desired, mut batch: Batch)
         batch = new_zones(batch, zones, &before, &desired.networks);
     }
     // What is not needed goes last: nothing names it any more.
+    let needed: BTreeSet<String> = desired.chains.keys().map(|(vm, direction)| names::entry(*direction, *vm)).collect();
+    let entries: Vec<String> = present.entries.keys().filter(|name| !needed.contains(*name)).cloned().collect();
+    for entry in entries {
+        batch = batch.without_chain(&entry);
+        present.entries.remove(&entry);
+    }
     let chains: Vec<String> = present.chains.iter().filter(|name| !wanted.contains(name.as_str())).cloned().collect();
     for chain in chains {
         batch = batch.without_chain(&chain);
@@ -169,21 +186,41 @@ fn new_chain(batch: Batch, direction: Direction, chain: &Chain) -> Batch {
     lines(direction, chain).iter().fold(batch.chain(&chain.name), |batch, rule| batch.rule(&chain.name, rule))
 }
 
+/// Makes an entry lead to a chain.
+///
+/// Maps name entries, which stay, because a packet that is on its way while a change is taken sees the lines of one generation and the
+/// elements of the other: where a map led straight to the chain of lines, such a packet found the new chain and none of its lines, or neither
+/// the old element nor the new one, and passed.
+fn lead(batch: Batch, entry: String, chain: &str, entries: &mut BTreeMap<String, String>) -> Batch {
+    let batch = match entries.get(&entry) {
+        Some(leads_to) if leads_to == chain => return batch,
+        Some(_) => batch.without_rules(&entry),
+        None => batch.chain(&entry),
+    };
+    let batch = batch.rule(&entry, &leading(chain));
+    entries.insert(entry, chain.to_owned());
+    batch
+}
+
+/// The only line of an entry.
+pub(crate) fn leading(chain: &str) -> Rule {
+    Rule::new().goto(chain)
+}
+
 fn dispatch(batch: Batch, map: &'static str, direction: Direction, present: &mut Present, desired: &Desired) -> Batch {
     let has = present.maps.entry(map).or_default();
-    let chain_of = |vm: InstanceUuid| desired.chains.get(&(vm, direction)).map(|chain| chain.name.as_str());
-    let wanted: BTreeMap<&str, &str> = desired.links.iter().filter_map(|(link, vm)| Some((link.as_str(), chain_of(*vm)?))).collect();
-    let gone: Vec<Element> =
-        has.iter().filter(|(name, chain)| wanted.get(name.as_str()) != Some(&chain.as_str())).map(|(name, _)| link(name)).collect();
+    let entry_of = |vm: &InstanceUuid| desired.chains.contains_key(&(*vm, direction)).then(|| names::entry(direction, *vm));
+    let wanted: BTreeMap<String, String> = desired.links.iter().filter_map(|(link, vm)| Some((link.clone(), entry_of(vm)?))).collect();
+    let gone: Vec<Element> = has.iter().filter(|(name, entry)| wanted.get(*name) != Some(*entry)).map(|(name, _)| link(name)).collect();
     let new: Vec<Element> = wanted
         .iter()
-        .filter(|(name, chain)| has.get(**name).map(String::as_str) != Some(**chain))
-        .map(|(name, chain)| link(name).verdict(table::judged_by(chain)))
+        .filter(|(name, entry)| has.get(*name) != Some(*entry))
+        .map(|(name, entry)| link(name).verdict(table::judged_by(entry)))
         .collect();
     if gone.is_empty() && new.is_empty() {
         return batch;
     }
-    *has = wanted.into_iter().map(|(link, chain)| (link.to_owned(), chain.to_owned())).collect();
+    *has = wanted;
     batch.remove_elements(map, &gone).elements(map, &new)
 }
 

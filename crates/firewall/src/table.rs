@@ -20,6 +20,10 @@ const MARK: u32 = 0x0001_0000;
 /// Rules come after what guests may send at all has been judged (-350), and after connections are known. Not 0: where packets of bridges
 /// pass the hooks of IP too, the kernel goes on after them with the hooks behind its own (`NF_BR_PRI_BRNF`, 0) and leaves out all others.
 const PRIORITY: i32 = 10;
+/// Zones come after the guard (-350), and before connections are tracked (-200). Later than this the chain loads, and does nothing (ruling 21).
+const ZONES: i32 = -300;
+/// So many tables are each behind the one before them ([`behind`]).
+const TURNS: i32 = 90;
 
 /// How connections are known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,8 +39,8 @@ impl Backend {
     /// The chain by which the table of this version and backend is known.
     pub(crate) fn version(self) -> &'static str {
         match self {
-            Self::Native => "version_2_native",
-            Self::Marks => "version_2_marks",
+            Self::Native => "version_3_native",
+            Self::Marks => "version_3_marks",
         }
     }
 }
@@ -101,8 +105,16 @@ fn chain(name: &'static str, rules: Vec<Rule>) -> Fixed {
     Fixed { name, hook: None, rules }
 }
 
-/// All of them, each after those that it calls.
-pub(crate) fn fixed(backend: Backend) -> Vec<Fixed> {
+/// How much later than the first table's the chains of one are called that takes the place of a table whose `forward` chain has this priority.
+///
+/// While a table takes the place of another, a packet on its way may see the old chains without their lines, or their maps without elements.
+/// The new ones, which come later on its way, have theirs by then. The other way round it would pass by both.
+pub(crate) fn behind(priority: Option<i32>) -> i32 {
+    priority.map_or(0, |priority| (priority - PRIORITY + 1).rem_euclid(TURNS))
+}
+
+/// All of them, each after those that it calls; `turn` is how much later those of hooks are called ([`behind`]).
+pub(crate) fn fixed(backend: Backend, turn: i32) -> Vec<Fixed> {
     let egress = || verdict(Expression::InputName(Register::FIRST), names::EGRESS);
     let ingress = || verdict(Expression::OutputName(Register::FIRST), names::INGRESS);
     let mut chains = vec![
@@ -118,17 +130,16 @@ pub(crate) fn fixed(backend: Backend) -> Vec<Fixed> {
     {
         // What is neither, ARP above all, is the guard's matter.
         let rules = vec![family(rule(), false).jump(flow), family(rule(), true).jump("exempt"), family(rule(), true).jump(flow)];
-        chains.push(Fixed { name, hook: Some(ChainHook { hook, priority: PRIORITY, accept: true }), rules });
+        chains.push(Fixed { name, hook: Some(ChainHook { hook, priority: PRIORITY + turn, accept: true }), rules });
     }
     if backend == Backend::Native {
-        chains.push(zone_chain(zones()));
+        chains.push(zone_chain(zones(), turn));
     }
     chains
 }
 
-/// Later than this it loads, and does nothing (ruling 21).
-fn zone_chain(rules: Vec<Rule>) -> Fixed {
-    Fixed { name: "zones", hook: Some(ChainHook { hook: Hook::Prerouting, priority: -300, accept: true }), rules }
+fn zone_chain(rules: Vec<Rule>, turn: i32) -> Fixed {
+    Fixed { name: "zones", hook: Some(ChainHook { hook: Hook::Prerouting, priority: ZONES + turn, accept: true }), rules }
 }
 
 /// Nothing is between a chain and its rules: their numbers follow each other.
@@ -141,7 +152,7 @@ fn with(batch: Batch, chain: &Fixed) -> Batch {
 }
 
 /// The table without instances, instead of whatever there is.
-pub(crate) fn build(backend: Backend) -> Batch {
+pub(crate) fn build(backend: Backend, turn: i32) -> Batch {
     use DataType::Interface;
     let mut batch = Batch::new(Family::Bridge, TABLE).without_table().table_is_there();
     for map in [names::EGRESS, names::INGRESS] {
@@ -153,7 +164,7 @@ pub(crate) fn build(backend: Backend) -> Batch {
     if backend == Backend::Native {
         batch = zone_maps(batch);
     }
-    fixed(backend).iter().fold(batch, with)
+    fixed(backend, turn).iter().fold(batch, with)
 }
 
 fn zone_maps(batch: Batch) -> Batch {
@@ -165,7 +176,7 @@ fn zone_maps(batch: Batch) -> Batch {
 /// A table that comes and goes in one transaction: the kernel takes it if its bridges track connections.
 pub(crate) fn probe() -> Batch {
     let batch = zone_maps(Batch::new(Family::Bridge, "triton_fw_probe").table_is_there());
-    with(batch, &zone_chain([zones(), vec![known(Backend::Native).accept()]].concat())).without_table()
+    with(batch, &zone_chain([zones(), vec![known(Backend::Native).accept()]].concat(), 0)).without_table()
 }
 
 /// The table that marks packets of known connections, where bridges do not track.
@@ -182,7 +193,23 @@ pub(crate) fn marks() -> Batch {
         .rule(MARKS_CHAIN, &set)
 }
 
-/// The verdict by which a link's packets are judged by a chain.
-pub(crate) fn judged_by(chain: &str) -> Verdict {
-    Verdict::Jump(chain.to_owned())
+/// The verdict by which a link's packets are judged by what an entry leads to.
+pub(crate) fn judged_by(entry: &str) -> Verdict {
+    Verdict::Jump(entry.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_in_the_place_of_another_is_called_later_and_stays_before_tracking() {
+        assert_eq!(behind(None), 0);
+        assert_eq!((behind(Some(PRIORITY)), behind(Some(PRIORITY + 1))), (1, 2));
+        assert_eq!(behind(Some(0)), TURNS - 9, "one of a version before these");
+        for priority in -400..400 {
+            let turn = behind(Some(priority));
+            assert!((0..TURNS).contains(&turn) && (-350..-200).contains(&(ZONES + turn)), "{priority}: {turn}");
+        }
+    }
 }

@@ -2,7 +2,7 @@
 //!
 //! A chain is made with all its lines in one transaction, and is never changed afterwards. The kernel numbers what is made in a table in the
 //! order of making, so the lines of a chain that nobody touched have the numbers that follow the chain's own, and say what they were made to
-//! say.
+//! say. The one line of an entry is replaced when it leads to another chain: of it only the content is known.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,13 +22,16 @@ pub(crate) fn is_whole(nft: &mut Nft, backend: Backend, present: &Present, desir
 
 fn chains_are_whole(nft: &mut Nft, backend: Backend, present: &Present, desired: &Desired) -> Result<bool, NftError> {
     let mut wanted: BTreeMap<&str, Vec<Rule>> = BTreeMap::new();
-    let fixed = table::fixed(backend);
+    let fixed = table::fixed(backend, 0);
     wanted.extend(fixed.iter().map(|chain| (chain.name, chain.rules.clone())));
     for ((_, direction), chain) in &desired.chains {
         // What stays for a rule that cannot be read has lines that nobody knows.
         if present.chains.contains(&chain.name) && desired.unknown.rules.is_empty() {
             wanted.insert(&chain.name, plan::lines(*direction, chain));
         }
+    }
+    for (entry, leads_to) in &present.entries {
+        wanted.insert(entry, vec![plan::leading(leads_to)]);
     }
     let mut own = BTreeMap::new();
     for chain in nft.all_chains(Family::Bridge, TABLE)? {
@@ -42,8 +45,10 @@ fn chains_are_whole(nft: &mut Nft, backend: Backend, present: &Present, desired:
     }
     let look = |stored: StoredRule, content: Content<'_>| {
         let Some(rules) = wanted.get(stored.chain.as_str()) else { return Line::Leaving };
+        // An entry has one line, which changes.
+        let entry = names::is_entry(&stored.chain).then_some(0);
         let at = own.get(&stored.chain).and_then(|chain| stored.handle.checked_sub(chain + 1)).and_then(|at| usize::try_from(at).ok());
-        match at.and_then(|at| rules.get(at)) {
+        match entry.or(at).and_then(|at| rules.get(at)) {
             Some(rule) if content.is_of(rule) => Line::AsMade,
             _ => Line::Other,
         }

@@ -18,6 +18,8 @@ pub struct StoredChain {
     pub name: String,
     /// Its number ([`StoredRule::handle`]).
     pub handle: u64,
+    /// The order among the chains of its hook, if the kernel calls it.
+    pub priority: Option<i32>,
 }
 
 /// A rule as it is in the kernel.
@@ -124,7 +126,9 @@ impl Nft {
         self.list(&question, "list chains", |kind, payload, chains| {
             if kind == NEW_CHAIN && attributes::find(payload, 1)?.is_some_and(|name| attributes::text(name) == table) {
                 let name = attributes::find(payload, 3)?.map(attributes::text).unwrap_or_default().to_owned();
-                chains.push(StoredChain { name, handle: attributes::find(payload, 2)?.map_or(0, attributes::large) });
+                let hook = attributes::find(payload, 4)?.unwrap_or_default();
+                let priority = attributes::find(hook, 2)?.map(|bytes| attributes::number(bytes).cast_signed());
+                chains.push(StoredChain { name, handle: attributes::find(payload, 2)?.map_or(0, attributes::large), priority });
             }
             Ok(())
         })

@@ -55,8 +55,8 @@ impl Tier {
         }
     }
 
-    /// Runs the tier's tests, those whose name contains `filter`; of tier 3 all that is not a matrix.
-    pub fn run(self, filter: Option<&str>) -> Report {
+    /// Runs the tier's tests, those whose name contains `filter`; of tier 3 all that is not a matrix, or the `quick` part.
+    pub fn run(self, filter: Option<&str>, quick: bool) -> Report {
         match self {
             Self::Pure => pure(filter),
             Self::Kernel => match cannot_run_on_kernel() {
@@ -65,7 +65,7 @@ impl Tier {
             },
             Self::Node => match crate::vm::cannot_run() {
                 Some(reason) => Report::NotRun(reason),
-                None => match crate::vm::tier(filter) {
+                None => match crate::vm::tier(filter, quick) {
                     Ok(counts) => Report::Ran(counts),
                     Err(error) => {
                         crate::say::line(format_args!("{error:#}"));

@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -25,8 +25,8 @@ const TIME: Duration = Duration::from_secs(8);
 const PACKETS: usize = 1000;
 /// A change is begun so often, if the one before it is done.
 const PERIOD: Duration = Duration::from_millis(40);
-/// So many changes a minute are asked for.
-const RATE: f64 = 500.0;
+/// So many changes are made in any case.
+const CHANGES: usize = 120;
 
 /// firewaller case E-ST5: two sets of rules take turns, every third change is one that the kernel refuses, and once in a while the table is
 /// made anew; what both sets allow arrives, what both block does not, in either direction and of either family, whole or in fragments.
@@ -48,8 +48,8 @@ fn kernel_e_st5_no_change_lets_a_packet_pass_or_loses_one() {
         let sets = [compile(&old, &locals, &world::remotes()), compile(&new, &locals, &world::remotes()[1..])];
         rig.filter.apply(&sets[0]).unwrap();
 
-        let stop = Arc::new(AtomicBool::new(false));
-        let (ended, layout) = (stop.clone(), rig.layout.clone());
+        let (stop, made) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let (ended, counted, layout) = (stop.clone(), made.clone(), rig.layout.clone());
         let vm = locals[0].facts.uuid;
         let changer = std::thread::spawn(move || {
             let mut filter = Filter::open(&layout).unwrap();
@@ -58,6 +58,7 @@ fn kernel_e_st5_no_change_lets_a_packet_pass_or_loses_one() {
             let (begun, mut changes) = (Instant::now(), 0_usize);
             while !ended.load(Ordering::Relaxed) {
                 changes += 1;
+                counted.store(changes, Ordering::Relaxed);
                 match changes % 3 {
                     0 => drop(filter.apply(&bad).unwrap_err()),
                     _ => assert!(filter.apply(&sets[changes % 2]).unwrap().messages > 0 || changes % 3 == 1),
@@ -74,7 +75,7 @@ fn kernel_e_st5_no_change_lets_a_packet_pass_or_loses_one() {
         });
 
         let (begun, mut sent, mut id) = (Instant::now(), 0_usize, 0_u16);
-        while begun.elapsed() < TIME || sent < PACKETS {
+        while begun.elapsed() < TIME || sent < PACKETS || (made.load(Ordering::Relaxed) < CHANGES && !changer.is_finished()) {
             forget_flows();
             for ipv6 in [false, true] {
                 let (here, there) = ((GUEST, world::addresses(0)[usize::from(ipv6)]), (OTHER, world::addresses(3)[usize::from(ipv6)]));
@@ -94,7 +95,6 @@ fn kernel_e_st5_no_change_lets_a_packet_pass_or_loses_one() {
         }
         stop.store(true, Ordering::Relaxed);
         let (changes, rate) = changer.join().unwrap();
-        assert!(rate >= RATE && sent >= PACKETS, "{changes} changes, {rate:.0} a minute, {sent} packets: not the load that was asked for");
         println!("{changes} changes, {rate:.0} a minute, {sent} packets");
     });
 }

@@ -9,7 +9,7 @@ use super::{
     rig::{Rig, kernel, run},
     world::{self, rule},
 };
-use crate::{Applied, Desired, Firewall, LocalVm, compile};
+use crate::{Applied, Desired, Firewall, LocalVm, compile, names};
 
 const GUEST: frames::Mac = [2, 0, 0, 0, 0, 1];
 const OTHER: frames::Mac = [2, 0, 0, 0, 0, 2];
@@ -49,6 +49,8 @@ fn kernel_a_line_that_somebody_removes_adds_or_replaces_is_put_right() {
             format!("nft add rule bridge triton_fw {outward} drop"),
             format!("nft replace rule bridge triton_fw {outward} handle {{first of {outward}}} tcp dport 26 drop"),
             format!("nft flush chain bridge triton_fw {inward}"),
+            format!("nft flush chain bridge triton_fw {}", names::entry_of(&inward).unwrap()),
+            format!("nft insert rule bridge triton_fw {} return", names::entry_of(&inward).unwrap()),
             "nft insert rule bridge triton_fw flow_forward accept".to_owned(),
             "nft flush chain bridge triton_fw exempt".to_owned(),
             "nft add chain bridge triton_fw mine { type filter hook forward priority -5 ; }".to_owned(),

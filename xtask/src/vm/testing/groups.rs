@@ -36,7 +36,7 @@ pub const GROUPS: &[Group] = &[
     Group { package: "triton-link", tests: "", quick: &[] },
     Group { package: "triton-nft", tests: "kernel", quick: &[] },
     Group { package: "triton-guard", tests: "kernel", quick: &[] },
-    Group { package: "triton-firewall", tests: "kernel", quick: &[] },
+    Group { package: "triton-firewall", tests: "kernel", quick: &["triton_firewall"] },
     Group { package: "triton-nictag", tests: "", quick: &[] },
     Group { package: "triton-storage", tests: "", quick: &["kernel_zfs"] },
     Group { package: "triton-instance", tests: "kernel", quick: &[] },

@@ -65,9 +65,9 @@ fn free_memory() -> u64 {
 }
 
 /// Tier 3. Its machine goes afterwards: the next change has another image.
-pub fn tier(filter: Option<&str>) -> Result<Counts> {
+pub fn tier(filter: Option<&str>, quick: bool) -> Result<Counts> {
     let base = Path::new(DIR);
-    let args = TestArgs { filter: filter.map(str::to_owned), ..TestArgs::default() };
+    let args = TestArgs { filter: filter.map(str::to_owned), quick, ..TestArgs::default() };
     let counts = run(base, &args);
     super::verbs::remove_tests(base)?;
     counts
