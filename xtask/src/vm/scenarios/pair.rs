@@ -44,10 +44,37 @@ pub fn transfer(first: &mut Bed) -> Result<()> {
     ensure!(vm::guest(&mut second, &moves, look)? == before, "the data differs");
     vm::guest(&mut second, &moves, "ping -c 3 -W 5 10.64.0.5").context("the wire between the nodes")?;
     vm::guest(first, &stays, "ping -c 3 -W 5 10.64.0.6").context("the wire between the nodes")?;
+    firewall(first, &mut second, &stays, &moves).context("the firewall between the nodes")?;
     vm::sound(first)?;
     vm::sound(&mut second)?;
     second.run(&format!("vmadm delete {moves}"))?;
     ensure!(first.saved(READY), "the first node's saved state is as it was");
+    Ok(())
+}
+
+/// Issue 7: rules about instances of other nodes. What `web`, a guest here, admits is what `peer`, a guest there, reaches; answers come back.
+fn firewall(here: &mut Bed, there: &mut Bed, web: &str, peer: &str) -> Result<()> {
+    vm::guest(here, web, "for port in 80 81; do setsid busybox nc -ll -p $port -e echo served >/dev/null 2>&1 </dev/null & done")?;
+    vm::guest(there, peer, "setsid busybox nc -ll -p 80 -e echo served >/dev/null 2>&1 </dev/null &")?;
+    let asks = |bed: &mut Bed, guest: &str, address: &str, port: u16| -> Result<bool> {
+        let said = vm::guest(bed, guest, &format!("busybox nc -w 3 {address} {port} </dev/null 2>&1 || true"))?;
+        Ok(said.contains("served"))
+    };
+    ensure!(asks(there, peer, "10.64.0.5", 81)? && asks(here, web, "10.64.0.6", 80)?, "without a firewall the guests do not reach each other");
+
+    there.run(&format!("vmadm update {peer} <<'END'\n{{\"set_tags\": {{\"role\": \"db\"}}, \"firewall_enabled\": true}}\nEND"))?;
+    here.run(&format!("vmadm update {web} <<'END'\n{{\"set_tags\": {{\"role\": \"web\"}}, \"firewall_enabled\": true}}\nEND"))?;
+    let remote = vm::property(there, peer, "tostring")?;
+    let owner = vm::property(here, web, ".owner_uuid")?;
+    let rule = "FROM tag role = db TO tag role = web ALLOW tcp PORT 80";
+    here.run(&format!(
+        "fwadm add -f - <<'END'\n{{\"rules\": [{{\"enabled\": true, \"owner_uuid\": \"{owner}\", \"rule\": \"{rule}\"}}], \"remoteVMs\": [{remote}]}}\nEND"
+    ))?;
+    ensure!(asks(there, peer, "10.64.0.5", 80)?, "a peer on another node is not admitted");
+    ensure!(!asks(there, peer, "10.64.0.5", 81)?, "a port that no rule allows is reached from another node");
+    ensure!(!asks(here, web, "10.64.0.6", 80)?, "a guest of another node that admits nothing was reached");
+    here.run(&format!("fwadm delete-rvm {peer}"))?;
+    ensure!(!asks(there, peer, "10.64.0.5", 80)?, "whoever is no longer known is still admitted");
     Ok(())
 }
 

@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 use super::{
     args::{TestArgs, UpArgs},
@@ -143,6 +143,7 @@ fn prepare(bed: &mut Bed, tests: &[TestProgram]) -> Result<()> {
         bed.push(&files, &format!("{folder}/deps"))?;
     }
     bed.push(&[stripped("headnode", "debug")?], &folder)?;
+    userlands(bed, tests)?;
     let image = image::ensure(&image::cache_folder(), bed.progress()).context("could not build the image of the guests")?;
     let above = image.file.parent().context("the image has no folder")?;
     bed.push(&[above.join("manifest.json"), image.file.clone()], &format!("{BED}/image"))?;
@@ -157,6 +158,20 @@ fn prepare(bed: &mut Bed, tests: &[TestProgram]) -> Result<()> {
     bed.save(READY)?;
     bed.progress().done(format_args!("{} test programs", files.len()));
     Ok(())
+}
+
+/// The roots of distributions that tests boot: the node has no mirror of packages, so they are those that tier 2 made on this machine.
+fn userlands(bed: &mut Bed, tests: &[TestProgram]) -> Result<()> {
+    if !tests.iter().any(|test| test.target.contains("userland")) {
+        return Ok(());
+    }
+    let folder = workspace::target_folder()?.join("tmp/userlands");
+    let made = std::fs::read_dir(&folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    let roots: Vec<_> = made.filter(|path| path.extension().is_some_and(|ending| ending == "tar")).collect();
+    if roots.is_empty() {
+        bail!("{} has no root of a distribution: `cargo xtask test --tier 2 userland` makes them", folder.display());
+    }
+    bed.push(&roots, "/var/tmp/userlands").context("the roots of distributions could not be copied")
 }
 
 /// What came out, and how long it took.
