@@ -19,7 +19,7 @@ pub struct BenchArgs {
     #[arg(long)]
     json: bool,
     /// Measure one part alone
-    #[arg(long, value_parser = ["firewall", "metadata", "reports"])]
+    #[arg(long, value_parser = ["create", "scale", "firewall", "metadata", "reports"])]
     only: Option<String>,
     /// Rounds of each pair
     #[arg(long, default_value_t = 7)]

@@ -74,7 +74,7 @@ pub struct Link {
     pub alias: Option<String>,
     /// The VLAN, for [`LinkKind::Vlan`].
     pub vlan_id: Option<u16>,
-    /// Whether a bridge filters VLANs.
+    /// Whether a bridge filters VLANs; none where the kernel's bridges cannot.
     pub vlan_filtering: Option<bool>,
     /// Its counters, if they were asked for.
     pub stats: Option<LinkStats>,
@@ -99,6 +99,8 @@ const INFO_SLAVE_DATA: u16 = 5;
 const BRPORT_NO: u16 = 18;
 const VLAN_ID: u16 = 1;
 const BR_VLAN_FILTERING: u16 = 7;
+/// `IFLA_BR_VLAN_PROTOCOL`: only kernels that can filter have it, the switch for filtering every bridge has.
+const BR_VLAN_PROTOCOL: u16 = 8;
 
 impl Link {
     /// Reads the payload of a link message. Only what [`Link`] shows is read: unknown and odd attributes of other kinds
@@ -165,7 +167,8 @@ impl Link {
                     self.vlan_id = id.and_then(|id| id.first_chunk().map(|id| u16::from_ne_bytes(*id)));
                 }
                 (INFO_DATA, LinkKind::Bridge) => {
-                    let filtering = find(attribute.value(), BR_VLAN_FILTERING)?;
+                    let known = find(attribute.value(), BR_VLAN_PROTOCOL)?;
+                    let filtering = find(attribute.value(), BR_VLAN_FILTERING)?.filter(|_| known.is_some());
                     self.vlan_filtering = filtering.and_then(|value| value.first().map(|on| *on != 0));
                 }
                 (INFO_SLAVE_KIND, _) => bridge_port = text(attribute.value()) == "bridge",

@@ -29,7 +29,7 @@ pub fn vlan_support() -> Result<bool, NicTagError> {
     if let Some(support) = SUPPORT.get() {
         return Ok(*support);
     }
-    let support = kernel::ask(async |_| Ok(Capabilities::probe().await?))?.vlan_filtering;
+    let support = kernel::ask(async |links| Ok(Capabilities::probe(&links).await?))?.vlan_filtering;
     Ok(*SUPPORT.get_or_init(|| support))
 }
 

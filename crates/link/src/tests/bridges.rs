@@ -142,8 +142,11 @@ async fn a_static_entry_is_sticky_and_moves_only_when_told() {
 
 #[tokio::test]
 async fn vlans_work_exactly_where_the_probe_says_so() {
-    let capabilities = Capabilities::probe().await.unwrap();
     let links = Links::of(NetNs::create().unwrap());
+    // Without any bridge it is tried, with one it is seen: both say the same.
+    let capabilities = Capabilities::probe(&links).await.unwrap();
+    links.ensure_bridge(&BridgeSpec::new("another")).await.unwrap();
+    assert_eq!(Capabilities::probe(&links).await.unwrap(), capabilities);
     let filtering = links.ensure_bridge(&BridgeSpec { vlan_filtering: true, ..spec() }).await;
     if !capabilities.vlan_filtering {
         assert_eq!(filtering.unwrap_err().kind(), ErrorKind::Unsupported);
