@@ -36,6 +36,23 @@ impl Boot {
     }
 }
 
+/// platform case 3
+#[test]
+fn the_host_id_is_the_sum_of_the_machines_uuid_and_is_made_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let target = folder.path().join("hostid");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../platform/overlay/usr/triton/bin/sethostid");
+    let run = |uuid: &str| Command::new("sh").arg(&script).arg(&target).env("TRITON_SYSTEM_UUID", uuid).output().unwrap();
+    let refused = run("Not Specified");
+    assert!(!refused.status.success() && !target.exists(), "a machine without a uuid got a host id");
+    // Firmware writes it in either case.
+    assert!(run("564D0B8E-6B12-4F04-9D3A-1F4F31B0A1C2").status.success());
+    assert_eq!(fs::read(&target).unwrap(), [0x4b, 0xa1, 0x8a, 0x57]);
+    assert_eq!(run("00000000-6b12-4f04-9d3a-1f4f31b0a1c2").status.code(), Some(1));
+    assert_eq!(fs::read(&target).unwrap(), [0x4b, 0xa1, 0x8a, 0x57]);
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left beside it");
+}
+
 const NEW: &[u8] = b"{\"hostname\": \"new\"}";
 /// Of something else.
 const HASH: &[u8] = b"a7b5d1e9d1f3c7cf9b0d2b4b4b6b0ed9d0d3e9c2";

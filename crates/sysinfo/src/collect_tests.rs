@@ -137,6 +137,7 @@ fn the_time_of_boot_is_the_kernel_s_number_at_every_call() {
 }
 
 /// cn-agent case 50
+/// platform case 32, net-agent case 59
 #[test]
 fn only_configured_tags_are_nic_names() {
     let mut machine = Machine::plain();
