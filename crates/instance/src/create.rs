@@ -3,15 +3,21 @@
 use std::time::Duration;
 
 use triton_files::{Lock, LockError, steps};
-use triton_types::{InstanceUuid, JsonMap, Lifecycle, MachineFile, StorageRecord, Timestamp, VmConfig};
+use triton_types::{InstanceUuid, JsonMap, Lifecycle, MachineFile, StorageKind, StorageRecord, Timestamp, VmConfig};
 use triton_vmspec::{Created, PayloadError};
 
-use crate::{InstanceError, Instances, boot, guest_root::clone_options, id_ranges, world::NodeWorld};
+use crate::{
+    InstanceError, Instances, boot,
+    guest_root::{clone_options, data_options},
+    id_ranges,
+    world::NodeWorld,
+};
 
 /// How long a creation waits for its lock: who holds it longer than [`Instances::recover`] needs to look is another creation.
 pub(crate) const SWEEP_PATIENCE: Duration = Duration::from_secs(1);
-/// How long creators wait for each other while they claim ids and addresses: milliseconds of work under the lock.
-const CLAIM_PATIENCE: Duration = Duration::from_secs(60);
+/// How long creators wait for each other while they claim ids and addresses. It is milliseconds of work under the lock, but whoever tries
+/// again may be passed by others, and on a busy node there may be hundreds: to wait is better than to fail.
+const CLAIM_PATIENCE: Duration = Duration::from_secs(600);
 
 impl Instances {
     /// Creates an instance from a payload, and starts it if `autoboot`. Returns its uuid.
@@ -24,8 +30,8 @@ impl Instances {
     pub fn create(&self, payload: JsonMap) -> Result<InstanceUuid, InstanceError> {
         let world = NodeWorld::new(self);
         let Created { config, warnings, .. } = triton_vmspec::create(payload, &world, Timestamp::now())?;
-        if config.delegate_dataset {
-            // Nothing here makes the dataset or gives it to the guest: an object that says so would lie (section 7.6).
+        if config.delegate_dataset && self.storage.kind() == StorageKind::Dir {
+            // A directory is no dataset: an object that says so would lie (section 7.6).
             return Err(PayloadError::Delegation.into());
         }
         if config.autoboot {
@@ -112,6 +118,11 @@ impl Instances {
         self.runs.bump(uuid).map_err(InstanceError::step("announce", uuid))?;
         let image = file.config.image_uuid.ok_or_else(|| InstanceError::Node(format!("instance {uuid} has no image")))?;
         self.storage.clone_image(image, uuid, &clone_options(&file.config)).map_err(InstanceError::step("clone the image for", uuid))?;
+        if file.config.delegate_dataset {
+            self.storage
+                .create_data(uuid, &data_options(&file.config))
+                .map_err(InstanceError::step("make the delegated dataset of", uuid))?;
+        }
         steps::reached("create.cloned");
         self.storage.mount_instance(uuid).map_err(InstanceError::step("mount", uuid))?;
         self.own_root(&mut file)?;

@@ -6,7 +6,7 @@ use std::{
 };
 
 use triton_files::{FileError, SafeRoot};
-use triton_storage::CloneOptions;
+use triton_storage::{CloneOptions, DataOptions};
 use triton_types::{IdRange, InstanceUuid, MachineFile, Ownership, VmConfig};
 
 use crate::{InstanceError, Instances, Process, docker, guest_files, seed};
@@ -116,6 +116,11 @@ impl Instances {
         }
         Ok(())
     }
+}
+
+/// What storage needs to know of the dataset that the guest manages.
+pub(crate) fn data_options(config: &VmConfig) -> DataOptions {
+    DataOptions { compression: config.zfs_data_compression.clone(), recordsize: config.zfs_data_recsize }
 }
 
 /// What storage needs to know of a configuration.

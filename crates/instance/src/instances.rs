@@ -230,6 +230,12 @@ impl Instances {
             SnapshotsOf::Listed(all) => all.0.get(&uuid).cloned().unwrap_or_default(),
             SnapshotsOf::Nothing => Vec::new(),
         };
+        let mut machine = machine;
+        if dataset && self.storage.kind() == StorageKind::Zfs {
+            // A hold that somebody put or released by hand is what counts (instances.md section 6.6).
+            let stored = machine.file.config.indestructible_zoneroot;
+            machine.file.config.indestructible_zoneroot = self.storage.indestructible(uuid).unwrap_or(stored);
+        }
         let mut object = object::build(Parts { machine, run, presence, dataset, creating, snapshots, last_exit, facts: &self.facts });
         if reprovisioning {
             object.state = VmState::Provisioning;

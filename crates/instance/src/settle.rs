@@ -7,7 +7,10 @@ use serde::{Deserialize, Serialize};
 use triton_files::{read_json, remove_if_present, steps, write_json};
 use triton_types::{InstanceUuid, MachineFile, StorageKind};
 
-use crate::{InstanceError, Instances, guest_root::clone_options};
+use crate::{
+    InstanceError, Instances,
+    guest_root::{clone_options, data_options},
+};
 
 /// `<uuid>.storage` beside the machine file: properties of the dataset are being changed, before the files that say so. Whoever
 /// finds it makes the dataset agree with the files again, whichever state they are in.
@@ -69,6 +72,11 @@ impl Instances {
             self.storage
                 .configure(uuid, &clone_options(&file.config))
                 .map_err(InstanceError::step("set the dataset's properties of", uuid))?;
+            if file.config.delegate_dataset {
+                self.storage
+                    .configure_data(uuid, &data_options(&file.config))
+                    .map_err(InstanceError::step("set the properties of the delegated dataset of", uuid))?;
+            }
         }
         if change.protection {
             let held = file.config.indestructible_zoneroot;

@@ -2,11 +2,14 @@
 
 use std::{
     fs,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
 use triton_files::{FileError, Layout};
-use triton_lxc::{CgroupDirs, ConsoleLog, ContainerSpec, Hook, Hooks, IdMap, InitUser, Limits, LogFile, Mount, Prlimit, STANDARD_DEVICES};
+use triton_lxc::{
+    CgroupDirs, ConsoleLog, ContainerSpec, Device, Hook, Hooks, IdMap, InitUser, Limits, LogFile, Mount, Prlimit, STANDARD_DEVICES,
+};
 use triton_types::{Filesystem, InstanceUuid, MachineFile, Ownership, VmConfig};
 
 use crate::{
@@ -36,10 +39,16 @@ pub struct Host {
     pub native: Option<PathBuf>,
     /// The directory that holds those of the instances' metadata sockets.
     pub zonecontrol: PathBuf,
+    /// Number of `/dev/zfs`, where it is there.
+    pub zfs: Option<(u32, u32)>,
 }
 
 /// The profile that the platform image loads at boot (ruling 74).
 const APPARMOR_PROFILE: &str = "triton-instance";
+/// The profile of guests that manage a dataset: the same, with `/dev/zfs`.
+const APPARMOR_PROFILE_ZFS: &str = "triton-instance-zfs";
+/// By which datasets are managed.
+const ZFS_DEVICE: &str = "/dev/zfs";
 /// Where the guest sees its second serial line.
 pub(crate) const SERIAL: &str = "dev/ttyS1";
 /// The filter of system calls, the same for all guests.
@@ -76,6 +85,10 @@ impl Host {
             may_raise_limits: may_raise_limits(),
             native: Some(layout.native()).filter(|path| path.is_dir()),
             zonecontrol: layout.at("/var/zonecontrol"),
+            zfs: fs::metadata(ZFS_DEVICE).ok().and_then(|device| {
+                let number = device.rdev();
+                Some((u32::try_from(nix::sys::stat::major(number)).ok()?, u32::try_from(nix::sys::stat::minor(number)).ok()?))
+            }),
         }
     }
 }
@@ -162,10 +175,13 @@ pub fn container(file: &MachineFile, files: &BootFiles, host: &Host, process: Op
             inner: "ns".to_owned(),
             pivot: format!("{}/pivot", files.cgroup),
         },
-        devices: STANDARD_DEVICES.to_vec(),
+        devices: STANDARD_DEVICES.iter().copied().chain(zfs_device(config, host)).collect(),
         mounts: mounts(config, files, host),
         seccomp_profile: host.seccomp.clone(),
-        apparmor_profile: host.apparmor.clone(),
+        apparmor_profile: match host.apparmor.as_deref() {
+            Some(APPARMOR_PROFILE) if config.delegate_dataset => Some(APPARMOR_PROFILE_ZFS.to_owned()),
+            other => other.map(str::to_owned),
+        },
         cap_drop: DROPPED.map(str::to_owned).to_vec(),
         prlimits: prlimits(config, host),
         console: ConsoleLog { file: files.zonepath.join("logs/console.log"), size: CONSOLE_LOG },
@@ -195,6 +211,12 @@ fn prlimits(config: &VmConfig, host: &Host) -> Vec<Prlimit> {
     memlock.map(|mib| Prlimit { name: "memlock".to_owned(), value: Some(mib.saturating_mul(1 << 20)) }).into_iter().collect()
 }
 
+/// The way to a guest's own dataset: for those that have one (instances.md section 7.6).
+fn zfs_device(config: &VmConfig, host: &Host) -> Option<Device> {
+    let (major, minor) = host.zfs.filter(|_| config.delegate_dataset)?;
+    Some(Device { kind: 'c', major, minor: Some(minor), access: "rw" })
+}
+
 fn mounts(config: &VmConfig, files: &BootFiles, host: &Host) -> Vec<Mount> {
     let mut mounts = control(config.uuid, &files.zonepath.join("root"), host);
     if let Some(mib) = config.tmpfs.filter(|mib| *mib > 0) {
@@ -210,6 +232,10 @@ fn mounts(config: &VmConfig, files: &BootFiles, host: &Host) -> Vec<Mount> {
         let options = ["bind", "create=file", "optional"].map(str::to_owned).to_vec();
         Mount { source: device.to_string_lossy().into_owned(), target: SERIAL.to_owned(), kind: "none".to_owned(), options }
     }));
+    if zfs_device(config, host).is_some() {
+        let options = ["bind", "create=file"].map(str::to_owned).to_vec();
+        mounts.push(Mount { source: ZFS_DEVICE.to_owned(), target: "dev/zfs".to_owned(), kind: "none".to_owned(), options });
+    }
     mounts.extend(config.filesystems.iter().filter(|fs| fs.kind == "lofs").map(|fs| bind(fs, &host.root)));
     mounts
 }
@@ -309,8 +335,21 @@ mod tests {
             may_raise_limits: false,
             native: Some("/usr/triton/native".into()),
             zonecontrol: "/var/zonecontrol".into(),
+            zfs: Some((10, 249)),
         };
         triton_lxc::render(&container(file, &files, &host, None).unwrap()).unwrap()
+    }
+
+    /// instances section 7.6: who manages a dataset reaches ZFS, nobody else does.
+    #[test]
+    fn the_device_of_zfs_is_for_guests_with_a_dataset() {
+        let mut file = machine();
+        assert!(!render(&file, false).contains("zfs"));
+        file.config.delegate_dataset = true;
+        let text = render(&file, false);
+        for line in ["lxc.cgroup2.devices.allow = c 10:249 rw", "lxc.mount.entry = /dev/zfs dev/zfs none bind,create=file 0 0"] {
+            assert!(text.contains(line), "{line} is not in\n{text}");
+        }
     }
 
     #[test]

@@ -55,6 +55,10 @@ impl Instances {
             let state = self.load(uuid)?.state;
             return Err(InstanceError::WrongState(format!("Cannot send vm from state \"{state}\", must be \"stopped\".")));
         }
+        if machine.config.delegate_dataset {
+            // What is in it is the guest's, and no file of the machine: a stream of files would be without it.
+            return Err(InstanceError::HasDatasets);
+        }
         let Some(storage) = machine.storage else {
             return Err(InstanceError::Node(format!("instance {uuid} has no storage record")));
         };

@@ -26,7 +26,7 @@ mod zfs;
 
 pub use error::StorageError;
 pub use export::Fill;
-pub use model::{CloneOptions, ImageDataset, PoolStatus, SnapshotInfo, SnapshotLabel, Usage};
+pub use model::{CloneOptions, DataOptions, ImageDataset, PoolStatus, SnapshotInfo, SnapshotLabel, Usage};
 pub use ownership::{ShiftError, detect, shift, unshift};
 pub use storage::Storage;
 pub use tree::{Packed, TreeError};

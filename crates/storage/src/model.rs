@@ -35,6 +35,15 @@ pub struct CloneOptions {
     pub snapshot_limit: Option<u64>,
 }
 
+/// Properties of the dataset that an instance's guest manages itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DataOptions {
+    /// `zfs_data_compression`.
+    pub compression: Option<String>,
+    /// `zfs_data_recsize` in bytes.
+    pub recordsize: Option<u64>,
+}
+
 impl CloneOptions {
     /// The quota in bytes, if there is one.
     pub(crate) fn quota_bytes(&self) -> Option<u64> {

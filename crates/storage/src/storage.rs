@@ -11,8 +11,8 @@ use triton_files::Layout;
 use triton_types::{IdRange, ImageUuid, InstanceUuid, Ownership, StorageKind};
 
 use crate::{
-    CloneOptions, ImageDataset, PoolStatus, SnapshotInfo, SnapshotLabel, StorageError, TreeError, Usage, dir::DirPool, export::Fill,
-    layout::ROOT, ownership, record, zfs::ZfsPool,
+    CloneOptions, DataOptions, ImageDataset, PoolStatus, SnapshotInfo, SnapshotLabel, StorageError, TreeError, Usage, dir::DirPool,
+    export::Fill, layout::ROOT, ownership, record, zfs::ZfsPool,
 };
 
 /// What a kind of storage does. The rules are on [`Storage`]'s methods.
@@ -40,6 +40,9 @@ pub(crate) trait Backend: Send + Sync + std::fmt::Debug {
     fn indestructible(&self, instance: InstanceUuid) -> Result<bool, StorageError>;
     fn configure(&self, instance: InstanceUuid, options: &CloneOptions) -> Result<(), StorageError>;
     fn replace_root(&self, instance: InstanceUuid, image: ImageUuid, options: &CloneOptions) -> Result<(), StorageError>;
+    fn create_data(&self, instance: InstanceUuid, options: &DataOptions) -> Result<(), StorageError>;
+    fn configure_data(&self, instance: InstanceUuid, options: &DataOptions) -> Result<(), StorageError>;
+    fn delegate(&self, instance: InstanceUuid, namespace: &Path) -> Result<(), StorageError>;
     fn describe(&self, instance: InstanceUuid) -> Result<String, StorageError>;
     fn snapshot(&self, instance: InstanceUuid, name: &SnapshotLabel) -> Result<(), StorageError>;
     fn rollback(&self, instance: InstanceUuid, name: &SnapshotLabel) -> Result<(), StorageError>;
@@ -287,6 +290,31 @@ impl Storage {
     /// When the instance has no dataset.
     pub fn indestructible(&self, instance: InstanceUuid) -> Result<bool, StorageError> {
         self.backend.indestructible(instance)
+    }
+
+    /// Makes the dataset `<pool>/<uuid>/data`, which the instance's guest manages itself (instances.md section 7.6). One that is
+    /// there already stays as it is.
+    ///
+    /// # Errors
+    /// [`StorageError::Unsupported`] for `dir`; what ZFS says.
+    pub fn create_data(&self, instance: InstanceUuid, options: &DataOptions) -> Result<(), StorageError> {
+        self.backend.create_data(instance, options)
+    }
+
+    /// Sets the properties of `<pool>/<uuid>/data`.
+    ///
+    /// # Errors
+    /// [`StorageError::Unsupported`] for `dir`; what ZFS says.
+    pub fn configure_data(&self, instance: InstanceUuid, options: &DataOptions) -> Result<(), StorageError> {
+        self.backend.configure_data(instance, options)
+    }
+
+    /// Gives `<pool>/<uuid>/data` to the user namespace of a guest, for as long as that is there.
+    ///
+    /// # Errors
+    /// [`StorageError::Unsupported`] for `dir`; what ZFS says, whose version 2.1 cannot.
+    pub fn delegate(&self, instance: InstanceUuid, namespace: &Path) -> Result<(), StorageError> {
+        self.backend.delegate(instance, namespace)
     }
 
     /// Makes a snapshot of the instance: root, config and logs.

@@ -3,6 +3,7 @@
 //! Datasets are `canmount=noauto`: mounted at use, not by `zfs mount -a` at boot (ruling 50). Instances have `devices=off`.
 
 mod change;
+mod data;
 mod export;
 
 use std::{
@@ -20,7 +21,7 @@ use triton_zfs::{
 };
 
 use crate::{
-    CloneOptions, ImageDataset, PoolStatus, SnapshotInfo, SnapshotLabel, StorageError, TreeError, Usage,
+    CloneOptions, DataOptions, ImageDataset, PoolStatus, SnapshotInfo, SnapshotLabel, StorageError, TreeError, Usage,
     export::Fill,
     layout::{CONFIG, NOT_CLONED, Places, ROOT, partial},
     model::{SNAPSHOT_PREFIX, quota_bytes},
@@ -154,6 +155,7 @@ const NOAUTO: Properties = Properties {
     compression: None,
     devices: None,
     canmount: Some(CanMount::NoAuto),
+    zoned: None,
     filesystem_limit: None,
     snapshot_limit: None,
 };
@@ -166,6 +168,7 @@ fn properties(options: &CloneOptions) -> Result<Properties, StorageError> {
         compression: compression.map_err(|error| StorageError::InvalidProperty(error.to_string()))?,
         devices: Some(false),
         canmount: Some(CanMount::NoAuto),
+        zoned: None,
         filesystem_limit: options.filesystem_limit,
         snapshot_limit: options.snapshot_limit,
     })
@@ -396,6 +399,18 @@ impl Backend for ZfsPool {
 
     fn replace_root(&self, instance: InstanceUuid, image: ImageUuid, options: &CloneOptions) -> Result<(), StorageError> {
         self.replace(instance, image, options)
+    }
+
+    fn create_data(&self, instance: InstanceUuid, options: &DataOptions) -> Result<(), StorageError> {
+        self.create_guests_dataset(instance, options)
+    }
+
+    fn configure_data(&self, instance: InstanceUuid, options: &DataOptions) -> Result<(), StorageError> {
+        self.set_guests_dataset(instance, options)
+    }
+
+    fn delegate(&self, instance: InstanceUuid, namespace: &Path) -> Result<(), StorageError> {
+        self.give_guests_dataset(instance, namespace)
     }
 
     fn describe(&self, instance: InstanceUuid) -> Result<String, StorageError> {

@@ -1,5 +1,7 @@
 //! Command lines of `zfs` and `zpool`, built and tested apart from running them. No shell, no user text without a type.
 
+use std::path::Path;
+
 use crate::{DatasetName, Properties, SnapshotName};
 
 /// Which command.
@@ -89,6 +91,10 @@ impl Invocation {
         Self::zfs("unmount", dataset, &["unmount", dataset.as_str()])
     }
 
+    pub(crate) fn zone(namespace: &Path, dataset: &DatasetName) -> Self {
+        Self::zfs("give to a guest", dataset, &["zone", &namespace.to_string_lossy(), dataset.as_str()])
+    }
+
     pub(crate) fn rename(from: &DatasetName, to: &DatasetName) -> Self {
         Self::zfs("rename", &format!("{from} to {to}"), &["rename", from.as_str(), to.as_str()])
     }
@@ -151,6 +157,7 @@ mod tests {
             (Invocation::set(&dataset, &properties), "zfs set quota=1073741824 canmount=noauto zones/a"),
             (Invocation::mount(&dataset), "zfs mount zones/a"),
             (Invocation::unmount(&dataset), "zfs unmount zones/a"),
+            (Invocation::zone(Path::new("/proc/7/ns/user"), &dataset), "zfs zone /proc/7/ns/user zones/a"),
             (Invocation::rename(&dataset, &"zones/b".parse().unwrap()), "zfs rename zones/a zones/b"),
             (Invocation::rename_snapshot(&snapshot, "final"), "zfs rename zones/a@s @final"),
             (Invocation::destroy_recursive(&dataset), "zfs destroy -r zones/a"),

@@ -4,6 +4,7 @@ use std::{
     fs::File,
     io::{self, Read},
     os::fd::{AsFd, BorrowedFd},
+    path::Path,
 };
 
 use crate::{
@@ -305,6 +306,14 @@ impl Zfs {
             Err(ZfsError::Failed { reason, .. }) if reason.contains("not currently mounted") => Ok(()),
             other => other.map(drop),
         }
+    }
+
+    /// Gives a dataset with the property `zoned` to the processes of a user namespace, for as long as there are any. `zfs zone`.
+    ///
+    /// # Errors
+    /// When it is given to that namespace already, or ZFS is older than 2.2.
+    pub fn zone(&self, dataset: &DatasetName, namespace: &Path) -> Result<(), ZfsError> {
+        run::run(&Invocation::zone(namespace, dataset)).map(drop)
     }
 
     /// Renames a dataset. `zfs rename`.

@@ -96,6 +96,8 @@ pub struct Properties {
     pub devices: Option<bool>,
     /// Who mounts it.
     pub canmount: Option<CanMount>,
+    /// Whether it belongs to guests: the machine itself does not mount it.
+    pub zoned: Option<bool>,
     /// Most file systems below; `u64::MAX` is no limit.
     pub filesystem_limit: Option<u64>,
     /// Most snapshots below; `u64::MAX` is no limit.
@@ -116,6 +118,7 @@ impl Properties {
             ("compression", self.compression.map(Compression::number)),
             ("devices", self.devices.map(u64::from)),
             ("canmount", canmount),
+            ("zoned", self.zoned.map(u64::from)),
             ("filesystem_limit", self.filesystem_limit),
             ("snapshot_limit", self.snapshot_limit),
         ]
@@ -128,6 +131,7 @@ impl Properties {
     pub(crate) fn words(&self) -> Vec<String> {
         let bytes = |n: u64| if n == 0 { "none".to_owned() } else { n.to_string() };
         let limit = |n: u64| if n == u64::MAX { "none".to_owned() } else { n.to_string() };
+        let switch = |on: bool| if on { "on" } else { "off" }.to_owned();
         let canmount = |c| match c {
             CanMount::Off => "off".to_owned(),
             CanMount::On => "on".to_owned(),
@@ -137,8 +141,9 @@ impl Properties {
             ("quota", self.quota.map(bytes)),
             ("recordsize", self.recordsize.map(|n| n.to_string())),
             ("compression", self.compression.map(|c| c.to_string())),
-            ("devices", self.devices.map(|d| if d { "on" } else { "off" }.to_owned())),
+            ("devices", self.devices.map(switch)),
             ("canmount", self.canmount.map(canmount)),
+            ("zoned", self.zoned.map(switch)),
             ("filesystem_limit", self.filesystem_limit.map(limit)),
             ("snapshot_limit", self.snapshot_limit.map(limit)),
         ]
@@ -160,6 +165,7 @@ mod tests {
             compression: Some(Compression::Gzip(9)),
             devices: Some(false),
             canmount: Some(CanMount::NoAuto),
+            zoned: Some(true),
             filesystem_limit: Some(u64::MAX),
             snapshot_limit: Some(0),
         };
@@ -171,13 +177,14 @@ mod tests {
                 ("compression", 13),
                 ("devices", 0),
                 ("canmount", 2),
+                ("zoned", 1),
                 ("filesystem_limit", u64::MAX),
                 ("snapshot_limit", 0)
             ]
         );
         assert_eq!(
             properties.words().join(" "),
-            "quota=10737418240 recordsize=131072 compression=gzip-9 devices=off canmount=noauto filesystem_limit=none snapshot_limit=0"
+            "quota=10737418240 recordsize=131072 compression=gzip-9 devices=off canmount=noauto zoned=on filesystem_limit=none snapshot_limit=0"
         );
         assert_eq!(Properties { quota: Some(0), ..Default::default() }.words(), ["quota=none"]);
         assert!(Properties::default().numbers().is_empty());

@@ -11,7 +11,9 @@ use std::{
 use triton_types::{ImageUuid, InstanceUuid, StorageKind};
 
 use super::{DirPool, dataset::Dataset, pool::is_image};
-use crate::{CloneOptions, ImageDataset, PoolStatus, SnapshotInfo, SnapshotLabel, StorageError, Usage, export::Fill, storage::Backend};
+use crate::{
+    CloneOptions, DataOptions, ImageDataset, PoolStatus, SnapshotInfo, SnapshotLabel, StorageError, Usage, export::Fill, storage::Backend,
+};
 
 impl Backend for DirPool {
     fn check(&self) -> Result<(), StorageError> {
@@ -93,6 +95,15 @@ impl Backend for DirPool {
     }
     fn replace_root(&self, instance: InstanceUuid, image: ImageUuid, options: &CloneOptions) -> Result<(), StorageError> {
         self.replace(instance, image, options)
+    }
+    fn create_data(&self, _: InstanceUuid, _: &DataOptions) -> Result<(), StorageError> {
+        Err(StorageError::Unsupported { kind: StorageKind::Dir, what: "make a dataset for a guest" })
+    }
+    fn configure_data(&self, _: InstanceUuid, _: &DataOptions) -> Result<(), StorageError> {
+        Err(StorageError::Unsupported { kind: StorageKind::Dir, what: "change the dataset of a guest" })
+    }
+    fn delegate(&self, _: InstanceUuid, _: &Path) -> Result<(), StorageError> {
+        Err(StorageError::Unsupported { kind: StorageKind::Dir, what: "give a dataset to a guest" })
     }
     fn describe(&self, instance: InstanceUuid) -> Result<String, StorageError> {
         Ok(format!("{:#?}\n", Dataset::read(&self.require_instance(instance)?)?))

@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Record size of ZFS and of Triton when none is given, in bytes.
-const RECORD_SIZE: u64 = 131_072;
+pub(super) const RECORD_SIZE: u64 = 131_072;
 
 impl ZfsPool {
     pub(super) fn set_all(&self, instance: InstanceUuid, options: &CloneOptions) -> Result<(), StorageError> {
@@ -76,9 +76,8 @@ impl ZfsPool {
         if !self.zfs.snapshot_exists(&install)? {
             self.zfs.snapshot(&install)?;
         }
-        let data = |dataset: &DatasetName| super::name(dataset.child("data"));
-        if self.zfs.exists(&data(&old)?)? {
-            self.zfs.rename(&data(&old)?, &data(&place)?)?;
+        if self.zfs.exists(&Self::data_of(&old)?)? {
+            self.zfs.rename(&Self::data_of(&old)?, &Self::data_of(&place)?)?;
             reached("storage.replace.data-moved");
         }
         self.zfs.mount(&place)?;
