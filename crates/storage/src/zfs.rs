@@ -5,6 +5,7 @@
 mod change;
 mod data;
 mod export;
+mod snapshots;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,15 +17,13 @@ use std::{
 
 use triton_files::{Layout, steps::reached};
 use triton_types::{ImageUuid, InstanceUuid, Timestamp};
-use triton_zfs::{
-    CanMount, Compression, Dataset, DatasetName, FailureKind, NameError, Properties, SnapshotName, SnapshotRow, Zfs, ZfsError,
-};
+use triton_zfs::{CanMount, Compression, Dataset, DatasetName, FailureKind, NameError, Properties, SnapshotName, Zfs};
 
 use crate::{
     CloneOptions, DataOptions, ImageDataset, PoolStatus, SnapshotInfo, SnapshotLabel, StorageError, TreeError, Usage,
     export::Fill,
     layout::{CONFIG, NOT_CLONED, Places, ROOT, partial},
-    model::{SNAPSHOT_PREFIX, quota_bytes},
+    model::quota_bytes,
     storage::Backend,
     tree::{mount_below, remove_tree},
 };
@@ -76,10 +75,6 @@ impl ZfsPool {
 
     fn install_of(&self, instance: InstanceUuid) -> Result<SnapshotName, StorageError> {
         name(self.dataset(&instance)?.snapshot(INSTALL))
-    }
-
-    fn label(&self, instance: InstanceUuid, label: &SnapshotLabel) -> Result<SnapshotName, StorageError> {
-        name(self.dataset(&instance)?.snapshot(&label.stored()))
     }
 
     fn require_instance(&self, instance: InstanceUuid) -> Result<DatasetName, StorageError> {
@@ -418,46 +413,23 @@ impl Backend for ZfsPool {
     }
 
     fn snapshot(&self, instance: InstanceUuid, label: &SnapshotLabel) -> Result<(), StorageError> {
-        self.require_instance(instance)?;
-        reached("storage.snapshot.begun");
-        self.zfs.snapshot(&self.label(instance, label)?).map_err(|error| match error.kind() {
-            FailureKind::Exists => StorageError::Exists { what: "snapshot", name: label.to_string() },
-            _ => error.into(),
-        })?;
-        reached("storage.snapshot.done");
-        Ok(())
+        self.make_snapshot(instance, label)
     }
 
     fn rollback(&self, instance: InstanceUuid, label: &SnapshotLabel) -> Result<(), StorageError> {
-        reached("storage.rollback.begun");
-        self.zfs.rollback_recursive(&self.label(instance, label)?).map_err(|error| missing_snapshot(error, instance, label))?;
-        reached("storage.rollback.done");
-        Ok(())
+        self.roll_back(instance, label)
     }
 
     fn delete_snapshot(&self, instance: InstanceUuid, label: &SnapshotLabel) -> Result<(), StorageError> {
-        let snapshot = self.label(instance, label)?;
-        if !self.zfs.snapshot_exists(&snapshot)? {
-            return Err(StorageError::NotFound { what: "snapshot", name: format!("{label} of instance {instance}") });
-        }
-        Ok(self.zfs.destroy_snapshot(&snapshot)?)
+        self.remove_snapshot(instance, label)
     }
 
     fn snapshots(&self, instance: InstanceUuid) -> Result<Vec<SnapshotInfo>, StorageError> {
-        let rows = self.zfs.list_snapshots(&self.require_instance(instance)?, 1)?;
-        Ok(newest_first(rows.iter()))
+        self.list_snapshots(instance)
     }
 
     fn all_snapshots(&self) -> Result<BTreeMap<InstanceUuid, Vec<SnapshotInfo>>, StorageError> {
-        let mut by_instance: BTreeMap<InstanceUuid, Vec<&SnapshotRow>> = BTreeMap::new();
-        let rows = self.zfs.list_snapshots(&self.top, 2)?;
-        for row in &rows {
-            if let Ok(instance) = row.name.dataset().leaf().parse() {
-                by_instance.entry(instance).or_default().push(row);
-            }
-        }
-        let listed = by_instance.into_iter().map(|(instance, rows)| (instance, newest_first(rows.into_iter())));
-        Ok(listed.filter(|(_, snapshots)| !snapshots.is_empty()).collect())
+        self.list_all_snapshots()
     }
 
     fn pools(&self) -> Result<BTreeMap<String, PoolStatus>, StorageError> {
@@ -489,22 +461,4 @@ impl Backend for ZfsPool {
     fn create_instance(&self, instance: InstanceUuid, options: &CloneOptions, fill: Fill<'_>) -> Result<(), StorageError> {
         self.create_filled(instance, options, fill)
     }
-}
-
-fn missing_snapshot(error: ZfsError, instance: InstanceUuid, label: &SnapshotLabel) -> StorageError {
-    match error.kind() {
-        FailureKind::NotFound => StorageError::NotFound { what: "snapshot", name: format!("{label} of instance {instance}") },
-        _ => error.into(),
-    }
-}
-
-/// Those of one instance that are snapshots of Triton's, from ZFS's own order: oldest first, which tells those of one second apart.
-fn newest_first<'a>(rows: impl DoubleEndedIterator<Item = &'a SnapshotRow>) -> Vec<SnapshotInfo> {
-    let ours = rows.rev().filter_map(|row| {
-        let name = row.name.name().strip_prefix(SNAPSHOT_PREFIX)?.parse().ok()?;
-        Some(SnapshotInfo { name, created_at: seconds(row.creation), size_bytes: row.referenced })
-    });
-    let mut ours: Vec<SnapshotInfo> = ours.collect();
-    ours.sort_by_key(|info| std::cmp::Reverse(info.created_at));
-    ours
 }

@@ -93,9 +93,7 @@ pub(super) async fn machine_migrate(model: Model, context: TaskContext) -> Resul
             load(&model, &context).await.map(|_| json!({}))
         }
         "set-indestructible-delegated" if context.params.text("value") != Some("true") => Ok(json!({})),
-        "set-indestructible-delegated" => {
-            Err(TaskError::failed("machine_migrate: instances with a delegated dataset are not migrated"))
-        }
+        "set-indestructible-delegated" => Err(TaskError::failed("machine_migrate: instances with a delegated dataset are not migrated")),
         other => Err(TaskError::failed(format!("Unexpected payload.action: {other}"))),
     }
 }

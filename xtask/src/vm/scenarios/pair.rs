@@ -60,7 +60,10 @@ fn firewall(here: &mut Bed, there: &mut Bed, web: &str, peer: &str) -> Result<()
         let said = vm::guest(bed, guest, &format!("busybox nc -w 3 {address} {port} </dev/null 2>&1 || true"))?;
         Ok(said.contains("served"))
     };
-    ensure!(asks(there, peer, "10.64.0.5", 81)? && asks(here, web, "10.64.0.6", 80)?, "without a firewall the guests do not reach each other");
+    ensure!(
+        asks(there, peer, "10.64.0.5", 81)? && asks(here, web, "10.64.0.6", 80)?,
+        "without a firewall the guests do not reach each other"
+    );
 
     there.run(&format!("vmadm update {peer} <<'END'\n{{\"set_tags\": {{\"role\": \"db\"}}, \"firewall_enabled\": true}}\nEND"))?;
     here.run(&format!("vmadm update {web} <<'END'\n{{\"set_tags\": {{\"role\": \"web\"}}, \"firewall_enabled\": true}}\nEND"))?;
