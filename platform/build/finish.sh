@@ -25,8 +25,8 @@ mv "$root/usr/triton/bin/mdata" "$root/usr/triton/native/usr/sbin/mdata"
 for name in get put delete list; do
     ln -s mdata "$root/usr/triton/native/usr/sbin/mdata-$name"
 done
-# Scripts of headnodes call the tools by these paths.
-for name in vmadm imgadm sysinfo nictagadm zonename bootparams sdc-factoryreset; do
+# Operators and scripts of headnodes call the tools by these paths.
+for name in vmadm imgadm sysinfo nictagadm fwadm cn-setup triton-netconf net-agent zonename bootparams sdc-factoryreset; do
     ln -sf "../triton/bin/$name" "$root/usr/bin/$name"
     ln -sf "../triton/bin/$name" "$root/usr/sbin/$name"
 done

@@ -224,6 +224,15 @@ mod tests {
     }
 
     #[test]
+    fn every_tool_of_operators_is_on_their_path() {
+        let text = workspace::read("platform/build/finish.sh").unwrap();
+        let line = text.lines().find(|line| line.starts_with("for name in vmadm ")).unwrap();
+        let (_, tools) = PROGRAMS.iter().find(|(package, _)| *package == "triton-cli").unwrap();
+        let missing: Vec<_> = tools.iter().filter(|tool| !line.split([' ', ';']).any(|word| word == **tool)).collect();
+        assert!(missing.is_empty(), "{missing:?} cannot be called by name on a node");
+    }
+
+    #[test]
     fn releases_are_utc_times() {
         assert_eq!(stamp("20260102T030405Z").as_deref(), Ok("20260102T030405Z"));
         for bad in ["", "20260102", "20260102t030405z", "20261302T030405Z", "2026-01-02T03:04:05Z", "19990102T030405Z"] {
