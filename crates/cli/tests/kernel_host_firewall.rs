@@ -104,3 +104,19 @@ say unconfigured 'from outside 192.168.9.1 5309'
     );
     assert_eq!(said.trim(), "none: refused\nadmin: served\noutside: refused\nunconfigured: served");
 }
+
+/// A lease that comes while the one before is taken is taken too: systemd tells of it only once.
+#[test]
+fn kernel_leases_are_taken_until_nothing_changes() {
+    let root = tempfile::tempdir().unwrap();
+    let leases = root.path().join("run/systemd/netif/leases");
+    fs::create_dir_all(&leases).unwrap();
+    let reload = root.path().join("reload");
+    fs::write(&reload, "echo reloaded; [ -e \"$1/3\" ] || echo ADDRESS=10.0.0.2 >\"$1/3\"\n").unwrap();
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../platform/overlay/usr/triton/bin/host-firewall-leases");
+    let mut command = Command::new("sh");
+    command.arg(script).env("TRITON_ROOT", root.path()).env("TRITON_SETTLE", "0");
+    let output = command.env("TRITON_RELOAD", format!("sh {} {}", reload.display(), leases.display())).output().unwrap();
+    assert!(output.status.success());
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "reloaded\nreloaded\n");
+}

@@ -77,7 +77,7 @@ fn rule(number: usize, port: usize) -> Rule {
         1 => format!("FROM tag role = www TO tag role = db ALLOW tcp PORTS {port}, {} - {}", port + 10, port + 20),
         2 => format!("FROM subnet 172.16.{}.0/24 TO all vms ALLOW udp PORT {port}", number % 256),
         3 => format!("FROM tag number = {} TO any BLOCK tcp PORT {port}", number % 20),
-        _ => format!("FROM (ip 192.0.2.{} OR all vms) TO tag number = {} ALLOW tcp PORT {port}", number % 250 + 1, number % 20),
+        _ => format!("FROM (ip 192.0.2.{} OR tag role = www) TO tag number = {} ALLOW tcp PORT {port}", number % 250 + 1, number % 20),
     };
     let rule = json!({"uuid": uuid(0xd0, number), "owner_uuid": uuid(0xb0, number % OWNERS), "enabled": true, "rule": text});
     Rule::from_json(&rule, &Options::default()).expect("a rule")
