@@ -82,9 +82,6 @@ fn state(folder: &Path, dev: &Path, name: &str, size: u64) -> State {
     if flag("ro") {
         return State::Unfit("it is read-only".to_owned());
     }
-    if size < SMALLEST {
-        return State::Unfit("it is smaller than 1 GiB".to_owned());
-    }
     let partitions: Vec<String> = entries(folder).into_iter().filter(|entry| folder.join(entry).join("partition").exists()).collect();
     for part in std::iter::once(name).chain(partitions.iter().map(String::as_str)) {
         let place = if part == name { folder.to_owned() } else { folder.join(part) };
@@ -96,6 +93,9 @@ fn state(folder: &Path, dev: &Path, name: &str, size: u64) -> State {
             Ok(true) => return State::InUse(format!("{part} is mounted, part of an imported pool, swap, or opened by another program")),
             Err(error) => return State::Unfit(format!("{part} could not be opened: {error}")),
         }
+    }
+    if size < SMALLEST {
+        return State::Unfit("it is smaller than 1 GiB".to_owned());
     }
     if flag("removable") {
         return State::Unfit("it is removable".to_owned());
