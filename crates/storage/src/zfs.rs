@@ -5,6 +5,7 @@
 mod change;
 mod data;
 mod export;
+mod patience;
 mod snapshots;
 
 use std::{
@@ -27,6 +28,7 @@ use crate::{
     storage::Backend,
     tree::{mount_below, remove_tree},
 };
+use patience::{patiently, users};
 
 /// Snapshot of an image, without the `@`.
 const FINAL: &str = "final";
@@ -91,16 +93,21 @@ impl ZfsPool {
         }
     }
 
-    /// Destroys a dataset; a mount below it in this namespace is named.
+    /// Destroys a dataset; a mount below it in this namespace is named, and so is who has its files open.
     fn destroy(&self, dataset: &DatasetName) -> Result<(), StorageError> {
-        self.zfs.destroy_recursive(dataset).map_err(|error| {
-            let mount = mount_below(&self.places.pool().join(dataset.leaf()));
-            match (error.kind(), mount) {
-                (FailureKind::Busy, Some(mount)) => {
-                    StorageError::InUse { what: "dataset", name: dataset.to_string(), by: format!("the mount on {}", mount.display()) }
-                }
-                _ => error.into(),
+        patiently(|| self.zfs.destroy_recursive(dataset)).map_err(|error| {
+            if error.kind() != FailureKind::Busy {
+                return error.into();
             }
+            let path = self.places.pool().join(dataset.leaf());
+            let users = users(&path);
+            let by = match mount_below(&path) {
+                Some(mount) if mount != path => format!("the mount on {}", mount.display()),
+                _ if !users.is_empty() => users.join(", "),
+                Some(mount) => format!("the mount on {}", mount.display()),
+                None => return error.into(),
+            };
+            StorageError::InUse { what: "dataset", name: dataset.to_string(), by }
         })
     }
 
@@ -268,7 +275,7 @@ impl Backend for ZfsPool {
             self.zfs.snapshot(&snapshot)?;
         }
         reached("storage.image.final");
-        self.zfs.unmount(&dataset)?;
+        patiently(|| self.zfs.unmount(&dataset))?;
         self.zfs.rename(&dataset, &place)?;
         reached("storage.image.committed");
         Ok(())

@@ -75,6 +75,31 @@ fn a_quota_bites_and_can_be_changed() {
     assert_eq!(storage.usages().unwrap().keys().copied().collect::<Vec<_>>(), [instance]);
 }
 
+/// Agents read an instance's files when they hear that it changes: a deletion waits for them, and names who stays.
+#[test]
+fn a_deletion_waits_for_who_reads_and_names_who_stays() {
+    let Some(bed) = Bed::new() else { return };
+    let storage = bed.storage();
+    let (image, instance) = (bed.image(), InstanceUuid::random());
+    storage.clone_image(image, instance, &quota(64)).unwrap();
+    let open = || fs::File::open(storage.root(instance).join("etc/data")).unwrap();
+    let staying = open();
+    let error = storage.destroy_instance(instance).unwrap_err();
+    assert!(error.to_string().contains(&format!("({})", std::process::id())), "{error}");
+    assert!(storage.instance_exists(instance).unwrap());
+    drop(staying);
+    storage.mount_instance(instance).unwrap();
+    let reading = open();
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            std::thread::sleep(std::time::Duration::from_millis(500));
+            drop(reading);
+        });
+        storage.destroy_instance(instance).unwrap();
+    });
+    assert!(!storage.instance_exists(instance).unwrap());
+}
+
 /// instances cases 68 and 87
 #[test]
 fn snapshots_and_datasets_of_others_are_not_listed() {

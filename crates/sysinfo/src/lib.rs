@@ -31,5 +31,6 @@ pub use dmi::{Dmi, DmiError, swap_uuid};
 pub use document::{Omission, Sysinfo};
 pub use facts::{FactsError, HostFacts};
 pub use links::{LinkFact, LinkKind};
+pub use memory::boot_time;
 pub use node_config::NodeConfig;
 pub use source::Source;

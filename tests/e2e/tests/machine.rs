@@ -183,6 +183,22 @@ mod node_only {
         }
     }
 
+    /// What `triton-boot-time` leaves once time servers have set the clock, which the test bed's node has none of.
+    struct KeptBootTime;
+    impl KeptBootTime {
+        const FILE: &str = "/run/triton/boot-time";
+
+        fn new(seconds: &str) -> Self {
+            fs::write(Self::FILE, seconds).unwrap();
+            Self
+        }
+    }
+    impl Drop for KeptBootTime {
+        fn drop(&mut self) {
+            let _ = fs::remove_file(Self::FILE);
+        }
+    }
+
     #[test]
     fn a_clock_that_jumps_stops_no_agent_and_changes_no_guest() {
         let node = Node::with_image("clockjump");
@@ -196,6 +212,9 @@ mod node_only {
         let pid = node.get(&uuid)["pid"].clone();
         let modified = || node.get(&uuid)["last_modified"].as_str().unwrap().to_owned();
         let mut last = modified();
+        let boot_time = || node.run_with("sysinfo", &[], "", &[("ADMIN_IP", "127.0.0.1")]).ok().json()["Boot Time"].clone();
+        let booted = boot_time();
+        let _kept = KeptBootTime::new(&booted.to_string());
         let time = RightTime::remember();
         for (number, days) in [400, -800, 0].into_iter().enumerate() {
             time.jump(days);
@@ -205,6 +224,7 @@ mod node_only {
             assert_eq!((node.state(&uuid).as_str(), &node.get(&uuid)["pid"]), ("running", &pid), "{days} days");
             node.vmadm(&["update", &uuid, &format!("alias=jump{number}")]).ok();
             assert!(modified() > last, "{days} days: {last} {}", modified());
+            assert_eq!(boot_time(), booted, "{days} days: the headnode would see a reboot (cn-agent case 52)");
             last = modified();
         }
         time.jump(-800);

@@ -80,7 +80,7 @@ fn command(inputs: &Inputs, root: &Path, downloads: &Path, pins: &Path) -> Resul
     let mut command = Command::new("nice");
     command.args(["unshare", "--mount", "--propagation", "private", "mmdebstrap"]);
     command.env("SOURCE_DATE_EPOCH", inputs.epoch.to_string()).env("DEBIAN_FRONTEND", "noninteractive").env("LC_ALL", "C");
-    command.args(["--mode=root", "--variant=minbase", "--format=directory", "--components=main,contrib"]);
+    command.args(["--mode=root", "--variant=minbase", "--format=directory", "--components=main,contrib,non-free-firmware"]);
     // Nobody reads manuals on a node; licences stay.
     for path in ["/usr/share/man/*", "/usr/share/doc/*", "/usr/share/locale/*", "/usr/share/info/*", "/usr/share/lintian/*"] {
         command.arg(format!("--dpkgopt=path-exclude={path}"));

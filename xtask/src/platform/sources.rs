@@ -55,10 +55,10 @@ fn lines(targets: &str) -> Vec<String> {
     let mirror = |label: &str| mirror(targets, label);
     let mut lines = Vec::new();
     if let Some(main) = mirror("Debian") {
-        lines.push(format!("deb {main} {SUITE} main contrib"));
-        lines.push(format!("deb {main} {SUITE}-updates main contrib"));
+        lines.push(format!("deb {main} {SUITE} main contrib non-free-firmware"));
+        lines.push(format!("deb {main} {SUITE}-updates main contrib non-free-firmware"));
         if let Some(security) = mirror("Debian-Security") {
-            lines.push(format!("deb {security} {SUITE}-security main contrib"));
+            lines.push(format!("deb {security} {SUITE}-security main contrib non-free-firmware"));
         }
     }
     lines
@@ -80,9 +80,9 @@ mod tests {
         let targets = "http://a.example/other/ Other main\nhttp://m.example/debian/ Debian main\nhttp://m.example/debian/ Debian contrib\n\
                        http://s.example/security/ Debian-Security main\n";
         let expected = [
-            "deb http://m.example/debian/ trixie main contrib",
-            "deb http://m.example/debian/ trixie-updates main contrib",
-            "deb http://s.example/security/ trixie-security main contrib",
+            "deb http://m.example/debian/ trixie main contrib non-free-firmware",
+            "deb http://m.example/debian/ trixie-updates main contrib non-free-firmware",
+            "deb http://s.example/security/ trixie-security main contrib non-free-firmware",
         ];
         assert_eq!(lines(targets), expected);
         assert_eq!(lines("http://a.example/other/ Other main\n"), Vec::<String>::new());

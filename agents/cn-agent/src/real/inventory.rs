@@ -10,6 +10,7 @@ use std::{
 use serde_json::{Value, json};
 use triton_agent::chain;
 use triton_instance::{InstanceError, Instances, to_json};
+use triton_sysinfo::Source;
 use triton_types::{InstanceUuid, JsonMap, Timestamp, VmObject, VmState};
 
 use super::{
@@ -164,10 +165,9 @@ fn node_memory() -> Result<MemoryFigures, String> {
     memory(&meminfo, arcstats.as_deref()).ok_or_else(|| "/proc/meminfo has no MemTotal".to_owned())
 }
 
-/// The kernel's time of boot, which does not drift.
+/// The same time of boot as in sysinfo.
 fn boot_time() -> Option<Timestamp> {
-    let stat = fs::read_to_string("/proc/stat").ok()?;
-    let seconds: i64 = stat.lines().find_map(|line| line.strip_prefix("btime "))?.trim().parse().ok()?;
+    let seconds = i64::try_from(triton_sysinfo::boot_time(&Source::kernel())?).ok()?;
     Some(Timestamp::from_millis(seconds.checked_mul(1000)?))
 }
 

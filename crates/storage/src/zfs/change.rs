@@ -9,7 +9,7 @@ use triton_files::steps::reached;
 use triton_types::{ImageUuid, InstanceUuid};
 use triton_zfs::{DatasetName, Properties};
 
-use super::{ZfsPool, properties};
+use super::{ZfsPool, patience::patiently, properties};
 use crate::{
     CloneOptions, StorageError, TreeError,
     layout::{CONFIG, KEPT},
@@ -64,7 +64,7 @@ impl ZfsPool {
                     by: format!("the mount on {}", mount.display()),
                 });
             }
-            self.zfs.unmount(&place)?;
+            patiently(|| self.zfs.unmount(&place))?;
             self.zfs.rename(&place, &old)?;
             reached("storage.replace.moved");
         }
@@ -114,6 +114,6 @@ impl ZfsPool {
             }
             copy_tree(&from, &to, &[])?;
         }
-        Ok(self.zfs.unmount(new)?)
+        Ok(patiently(|| self.zfs.unmount(new))?)
     }
 }

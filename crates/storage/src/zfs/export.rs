@@ -12,7 +12,7 @@ use triton_files::steps::reached;
 use triton_types::{ImageUuid, InstanceUuid};
 use triton_zfs::{DatasetName, SendOptions, SnapshotName};
 
-use super::{FINAL, NOAUTO, ZfsPool, name, properties};
+use super::{FINAL, NOAUTO, ZfsPool, name, patience::patiently, properties};
 use crate::{
     CloneOptions, StorageError, TreeError,
     export::Fill,
@@ -56,7 +56,7 @@ impl ZfsPool {
             for leftover in NOT_CLONED {
                 remove_tree(&path.join(leftover))?;
             }
-            self.zfs.unmount(&clone)?;
+            patiently(|| self.zfs.unmount(&clone))?;
             let last = name(clone.snapshot(FINAL))?;
             self.zfs.snapshot(&last)?;
             reached("storage.export.final");
