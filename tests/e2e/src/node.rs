@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use triton_cgroup::Cgroups;
 use triton_files::{Identity, Layout};
 use triton_image::{CancelToken, Images, Quiet};
+use triton_instance::Instances;
 use triton_link::NetNs;
 use triton_storage::Storage;
 use triton_types::StorageKind;
@@ -160,6 +161,17 @@ impl Node {
         let group = format!("{}/payload", self.cgroup(uuid));
         let found = files.iter().find_map(|file| cgroups.get(&group, file).ok());
         found.unwrap_or_else(|| panic!("{group} has none of {files:?}")).trim().to_owned()
+    }
+
+    /// What daemons do at their start and from time to time, in the node's network and not in the machine's.
+    ///
+    /// # Panics
+    /// When an instance cannot be recovered.
+    pub fn recover(&self) {
+        let namespace = NetNs::open(&self.layout.namespaces().join("net")).expect("the node's namespace");
+        let recovery = namespace.run(|| Instances::open(&self.layout).and_then(|instances| instances.recover()));
+        let recovery = recovery.expect("the namespace can be entered").expect("the store is there");
+        assert!(recovery.failed.is_empty(), "{recovery:?}");
     }
 
     /// Where the node's files are.

@@ -31,12 +31,6 @@ fn settle(node: &Node, uuid: &str) {
     until("nothing is under way", || !matches!(node.state(uuid).as_str(), "ready" | "shutting_down" | "down" | "provisioning"));
 }
 
-/// What daemons do at their start and from time to time.
-fn recover(node: &Node) {
-    let recovery = triton_instance::Instances::open(node.layout()).unwrap().recover().unwrap();
-    assert!(recovery.failed.is_empty(), "{recovery:?}");
-}
-
 /// What is beside machine files: nothing, once all is settled.
 fn records(node: &Node) -> Vec<String> {
     let names = std::fs::read_dir(node.layout().machines()).unwrap().flatten().map(|e| e.file_name().to_string_lossy().into_owned());
@@ -86,7 +80,7 @@ fn an_update_killed_at_any_step_leaves_the_old_or_the_new_instance() {
     }
     update(false, &[]).ok();
     node.vmadm(&["delete", &uuid]).ok();
-    recover(&node);
+    node.recover();
     assert_no_trace(&node, &before);
 }
 
@@ -133,7 +127,7 @@ fn snapshot_verbs_killed_at_any_step_can_be_repeated() {
         }
     }
     node.vmadm(&["delete", &uuid]).ok();
-    recover(&node);
+    node.recover();
     assert_no_trace(&node, &before);
 }
 
@@ -160,7 +154,7 @@ fn a_reprovisioning_killed_at_any_step_is_completed_or_was_not_begun() {
         assert_eq!(seen["tags"], payload["tags"], "{step}");
         // By turns: the recovery of a daemon, and the next verb of an operator.
         if index % 2 == 0 {
-            recover(&node);
+            node.recover();
         } else {
             node.vmadm(&["start", &uuid]).ok();
         }
@@ -172,6 +166,6 @@ fn a_reprovisioning_killed_at_any_step_is_completed_or_was_not_begun() {
     reprovision(IMAGE_UUID, &[]).ok();
     reprovision(&second, &[("TRITON_STEP_KILL", "reprovision.replaced")]);
     node.vmadm(&["delete", &uuid]).ok();
-    recover(&node);
+    node.recover();
     assert_no_trace(&node, &before);
 }

@@ -202,6 +202,6 @@ fn agents_that_are_killed_at_random_leave_napi_and_vmapi_with_the_truth() {
         }
     }
     // What a killed writer had not renamed yet goes with the next recovery, which cn-agent does every minute.
-    triton_instance::Instances::open(node.layout()).unwrap().recover().unwrap();
+    node.recover();
     assert_no_trace(&node, &before);
 }
