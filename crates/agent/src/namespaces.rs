@@ -32,11 +32,12 @@ pub struct Entered {
 /// Moves this process into the namespaces pinned in `<root>/run/triton/ns/{net,mnt}`, as far as they exist and it is not in
 /// them yet. Call it before the first thread starts: the kernel refuses a mount namespace to a process with threads.
 ///
-/// A pin is a bind mount of a namespace. A plain, empty file pins nothing: that is what a mount namespace sees of its own
-/// pin, since it cannot hold itself. Root is needed only when there is something to enter.
+/// A pin is a bind mount of a namespace. A plain, empty file as `mnt` pins nothing: that is what a mount namespace sees of its
+/// own pin, since it cannot hold itself. As `net` it is what a restart of the machine leaves of a pin: the node has no network
+/// any more, and what it does would be done to the machine's own. Root is needed only when there is something to enter.
 ///
 /// # Errors
-/// When a pin is there and cannot be entered.
+/// When a pin is there and cannot be entered, or the network's is there no more.
 pub fn enter_namespaces(layout: &Layout) -> Result<Entered, NamespaceError> {
     if layout.is_host() {
         return Ok(Entered::default());
@@ -88,7 +89,11 @@ fn open_pin(path: &Path, kind: &'static str) -> Result<Option<Pin>, NamespaceErr
     let metadata = pin.file.metadata().map_err(pin.error("inspect"))?;
     if fstatfs(&pin.file).map_err(|errno| pin.error("inspect")(errno.into()))?.filesystem_type() != NSFS_MAGIC {
         return match metadata.len() {
-            0 => Ok(None),
+            0 if kind == "mnt" => Ok(None),
+            0 => {
+                let gone = "it is gone, as after a restart of the machine: what set the node up has to make it again";
+                Err(pin.error("use")(io::Error::new(io::ErrorKind::NotFound, gone)))
+            }
             _ => Err(pin.error("use")(io::Error::new(io::ErrorKind::InvalidData, "the file is not a namespace"))),
         };
     }
@@ -120,6 +125,17 @@ mod tests {
         fs::write(pins.join("net"), "hello").unwrap();
         let error = enter_namespaces(&Layout::new(directory.path())).unwrap_err();
         assert!(error.to_string().contains("ns/net"), "{error}");
+    }
+
+    #[test]
+    fn a_network_that_a_restart_of_the_machine_took_is_not_replaced_by_the_machine_s() {
+        let directory = tempfile::tempdir().unwrap();
+        let pins = Layout::new(directory.path()).namespaces();
+        fs::create_dir_all(&pins).unwrap();
+        fs::write(pins.join("net"), "").unwrap();
+        let error = enter_namespaces(&Layout::new(directory.path())).unwrap_err();
+        let source = std::error::Error::source(&error).unwrap().to_string();
+        assert!(error.to_string().contains("ns/net") && source.contains("restart"), "{error}: {source}");
     }
 
     /// A namespace pinned by `unshare`, unpinned when dropped.
