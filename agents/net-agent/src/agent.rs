@@ -172,6 +172,7 @@ impl Agent {
                         Some(reply) => {
                             let now = Instant::now();
                             local.into_iter().for_each(|(uuid, loaded)| self.core.see(uuid, loaded, now));
+                            self.know_gone().await;
                             self.core.reply(reply, now);
                             self.numbers.listed();
                             self.numbers.started();
@@ -238,12 +239,21 @@ impl Agent {
         }
     }
 
+    /// For the list of NICs that has come.
+    async fn know_gone(&mut self) {
+        let node = self.node.clone();
+        self.core.know_gone(tokio::task::spawn_blocking(move || node.gone()).await.unwrap_or_default());
+    }
+
     async fn done(&mut self, done: Done) {
         let now = Instant::now();
         match done {
             Done::Asked(key, Outcoming { reply, outcome }) => {
                 self.numbers.requested(outcome == Outcome::Done);
                 let listed = key == Key::List && reply.is_some();
+                if listed {
+                    self.know_gone().await;
+                }
                 let again = reply.is_some_and(|reply| self.core.reply(reply, now));
                 if listed {
                     self.numbers.listed();

@@ -118,6 +118,7 @@ pub struct Core {
     kept: Kept,
     unsaved: bool,
     sweep: Sweep,
+    gone: BTreeSet<InstanceUuid>,
     away_nics: Away<Mac>,
     away_aggregations: Away<String>,
     removals: VecDeque<Instant>,
@@ -138,6 +139,7 @@ impl Core {
             kept,
             unsaved: false,
             sweep: Sweep::default(),
+            gone: BTreeSet::new(),
             away_nics: Away::default(),
             away_aggregations: Away::default(),
             removals: VecDeque::new(),
@@ -145,6 +147,11 @@ impl Core {
             touched: BTreeSet::new(),
             logged: BTreeMap::new(),
         }
+    }
+
+    /// The instances that this node is known to have destroyed, for the list of NICs that comes next.
+    pub fn know_gone(&mut self, gone: BTreeSet<InstanceUuid>) {
+        self.gone = gone;
     }
 
     /// What is to be looked at now, once.
@@ -380,7 +387,8 @@ impl Core {
                 });
                 ours || self.kept.hidden.contains(&vm) || self.nics.get(&mac).is_some_and(|nic| !nic.is_awaited())
             };
-            let swept = self.sweep.look(&list, has, self.me.pace.sweep_after, now);
+            let gone = std::mem::take(&mut self.gone);
+            let swept = self.sweep.look(&list, has, |vm| gone.contains(&vm), self.me.pace.sweep_after, now);
             for (mac, vm) in swept.leftovers {
                 tracing::info!(%mac, vm_uuid = %vm, "NAPI has a NIC here that nobody has: it is released");
                 self.nics.insert(mac, Nic::leftover(mac, Owner::Instance(vm), now));

@@ -35,6 +35,9 @@ pub trait Node: Inventory {
     /// When it is not to be had.
     fn machine(&self) -> Result<(JsonMap, BTreeMap<Mac, String>), String>;
 
+    /// The instances that this node is known to have destroyed itself.
+    fn gone(&self) -> BTreeSet<InstanceUuid>;
+
     /// Keeps this over restarts.
     ///
     /// # Errors
@@ -94,6 +97,10 @@ impl Inventory for RealNode {
 }
 
 impl Node for RealNode {
+    fn gone(&self) -> BTreeSet<InstanceUuid> {
+        triton_instance::gone(&self.layout)
+    }
+
     fn update(&self, uuid: InstanceUuid, payload: JsonMap) -> Result<(), String> {
         let outcome = self.inventory.instances()?.update(uuid, payload).map_err(|error| chain(&error).to_string())?;
         for warning in outcome.warnings {

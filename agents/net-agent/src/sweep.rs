@@ -36,17 +36,29 @@ pub fn candidate(nic: &JsonMap) -> Option<(Mac, InstanceUuid)> {
 }
 
 impl Sweep {
-    /// Looks at all NICs that NAPI has here; two looks must find the same, so far apart. `has` says whether this node has the NIC, or an instance of which nothing may be said.
-    pub fn look(&mut self, list: &[JsonMap], has: impl Fn(Mac, InstanceUuid) -> bool, again_after: Duration, now: Instant) -> Swept {
+    /// Looks at all NICs that NAPI has here; two looks must find the same, so far apart. `has` says whether this node has the NIC, or
+    /// an instance of which nothing may be said; `gone` whether this node destroyed the instance itself: however many those are,
+    /// nothing is wrong with them.
+    pub fn look(
+        &mut self,
+        list: &[JsonMap],
+        has: impl Fn(Mac, InstanceUuid) -> bool,
+        gone: impl Fn(InstanceUuid) -> bool,
+        again_after: Duration,
+        now: Instant,
+    ) -> Swept {
         let mut before = std::mem::take(&mut self.found);
         let mut swept = Swept::default();
         let stray: Vec<_> =
             list.iter().filter_map(|nic| candidate(nic).filter(|(mac, vm)| !has(*mac, *vm)).map(|found| (found, nic))).collect();
-        self.held = if stray.len() > SUSPICIOUS && stray.len() * 2 > list.len() { stray.len() } else { 0 };
+        let unproved = stray.iter().filter(|((_, vm), _)| !gone(*vm)).count();
+        self.held = if unproved > SUSPICIOUS && unproved * 2 > list.len() { unproved } else { 0 };
         for ((mac, vm), nic) in stray {
             match before.remove(&mac) {
                 // Whoever changed it meanwhile has plans with it.
-                Some((old, since)) if old == *nic && now >= since + again_after && self.held == 0 => swept.leftovers.push((mac, vm)),
+                Some((old, since)) if old == *nic && now >= since + again_after && (self.held == 0 || gone(vm)) => {
+                    swept.leftovers.push((mac, vm))
+                }
                 Some((old, since)) if old == *nic => drop(self.found.insert(mac, (old, since))),
                 _ => drop(self.found.insert(mac, (nic.clone(), now))),
             }
@@ -58,11 +70,17 @@ impl Sweep {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use serde_json::json;
 
     use super::*;
 
     const AGAIN_AFTER: Duration = Duration::from_secs(180);
+
+    fn never(_: InstanceUuid) -> bool {
+        false
+    }
 
     fn nic(n: u8, state: &str) -> JsonMap {
         let value = json!({"mac": Mac([2, 0, 0, 0, 0, n]).to_string(), "belongs_to_type": "zone", "belongs_to_uuid": InstanceUuid::random(), "state": state});
@@ -76,15 +94,15 @@ mod tests {
         let (mut sweep, begin) = (Sweep::default(), Instant::now());
         let list = [nic(1, "running"), nic(2, "stopped"), nic(3, "provisioning"), nic(4, "running")];
         let has = |mac: Mac, _| mac.0[5] == 2;
-        assert_eq!(sweep.look(&list, has, AGAIN_AFTER, begin), Swept { leftovers: vec![], again: Some(begin + AGAIN_AFTER) });
-        assert_eq!(sweep.look(&list, has, AGAIN_AFTER, begin + AGAIN_AFTER / 2).leftovers, []);
+        assert_eq!(sweep.look(&list, has, never, AGAIN_AFTER, begin), Swept { leftovers: vec![], again: Some(begin + AGAIN_AFTER) });
+        assert_eq!(sweep.look(&list, has, never, AGAIN_AFTER, begin + AGAIN_AFTER / 2).leftovers, []);
         let mut list = list.to_vec();
         list[3].insert("state".to_owned(), json!("stopped"));
-        let swept = sweep.look(&list, has, AGAIN_AFTER, begin + AGAIN_AFTER);
+        let swept = sweep.look(&list, has, never, AGAIN_AFTER, begin + AGAIN_AFTER);
         assert_eq!(swept.leftovers, [candidate(&list[0]).unwrap()]);
         assert_eq!(swept.again, Some(begin + 2 * AGAIN_AFTER), "the one that changed begins anew");
         // What came back, or is here by now, is forgotten.
-        assert_eq!(sweep.look(&list, |_, _| true, AGAIN_AFTER, begin + 3 * AGAIN_AFTER), Swept::default());
+        assert_eq!(sweep.look(&list, |_, _| true, never, AGAIN_AFTER, begin + 3 * AGAIN_AFTER), Swept::default());
     }
 
     #[test]
@@ -92,10 +110,21 @@ mod tests {
         let (mut sweep, begin) = (Sweep::default(), Instant::now());
         let list: Vec<_> = (0..20).map(|n| nic(n, "running")).collect();
         for pass in 0..3 {
-            assert!(sweep.look(&list, |mac, _| mac.0[5] < 5, AGAIN_AFTER, begin + AGAIN_AFTER * pass).leftovers.is_empty());
+            assert!(sweep.look(&list, |mac, _| mac.0[5] < 5, never, AGAIN_AFTER, begin + AGAIN_AFTER * pass).leftovers.is_empty());
         }
         assert_eq!(sweep.held, 15);
-        assert_eq!(sweep.look(&list, |mac, _| mac.0[5] < 15, AGAIN_AFTER, begin + AGAIN_AFTER * 4).leftovers.len(), 5);
+        assert_eq!(sweep.look(&list, |mac, _| mac.0[5] < 15, never, AGAIN_AFTER, begin + AGAIN_AFTER * 4).leftovers.len(), 5);
+    }
+
+    #[test]
+    fn what_this_node_destroyed_is_taken_however_much_it_is_and_alone() {
+        let (mut sweep, begin) = (Sweep::default(), Instant::now());
+        let list: Vec<_> = (0..40).map(|n| nic(n, "running")).collect();
+        let proved: BTreeSet<InstanceUuid> = list[..18].iter().map(|nic| candidate(nic).unwrap().1).collect();
+        let mut look = |pass| sweep.look(&list, |_, _| false, |vm| proved.contains(&vm), AGAIN_AFTER, begin + AGAIN_AFTER * pass);
+        assert!(look(0).leftovers.is_empty(), "once is not enough for these either");
+        assert_eq!(look(1).leftovers.iter().map(|(_, vm)| *vm).collect::<BTreeSet<_>>(), proved);
+        assert_eq!(sweep.held, 22);
     }
 
     #[test]

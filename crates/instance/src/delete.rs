@@ -93,6 +93,10 @@ impl Instances {
         steps::reached("delete.zonecontrol");
         self.runs.remove(uuid).map_err(InstanceError::step("forget the run-state of", uuid))?;
         steps::reached("delete.run-state");
+        // One that is hidden from the headnode went from here by a migration: it is not gone.
+        if self.machines.read_alone(uuid).is_ok_and(|file| !file.config.do_not_inventory) {
+            crate::gone::remember(&self.layout, uuid);
+        }
         self.machines.remove(uuid)?;
         steps::reached("delete.forgotten");
         // The metadata service may have made it anew for the instance that was there until now.

@@ -40,6 +40,7 @@ impl Instances {
             tracing::warn!(error = %crate::error::chain_text(&error), "leftovers in the pool could not be removed");
         }
         self.sweep_locks();
+        crate::gone::forget(&self.layout);
         for uuid in self.machines.uuids()? {
             let Ok(lock) = self.lock_as_it_is(uuid, "recover", Duration::ZERO) else { continue };
             let before = self.run_of(uuid);

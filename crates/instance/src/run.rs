@@ -14,6 +14,7 @@ use crate::{
     machines::Machine,
     network,
     observe::Presence,
+    slots,
 };
 
 /// How long a guest may take until its init runs.
@@ -72,6 +73,7 @@ impl Instances {
         steps::reached("start.checked");
         self.storage.mount_instance(uuid).map_err(InstanceError::step("mount", uuid))?;
         boot::ensure_bridges(&self.layout).map_err(InstanceError::step("make bridges for", uuid))?;
+        let _slot = slots::take(&self.layout).map_err(InstanceError::step("get a turn to start", uuid))?;
         let runtime = self.layout.runtime(uuid);
         std::fs::create_dir_all(&runtime).map_err(|e| triton_files::FileError::new("create directory", &runtime, e))?;
         self.runs

@@ -1,7 +1,7 @@
 //! A made-up node with its agent, against the stand-in's NAPI.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
@@ -40,6 +40,7 @@ pub struct World {
     pub refuse_updates: Mutex<usize>,
     pub sysinfo: Mutex<JsonMap>,
     pub kept: Mutex<Kept>,
+    pub gone: Mutex<BTreeSet<InstanceUuid>>,
     pub loads: Mutex<Vec<(Instant, Option<InstanceUuid>)>>,
 }
 
@@ -82,6 +83,10 @@ impl Node for World {
 
     fn machine(&self) -> Result<(JsonMap, BTreeMap<Mac, String>), String> {
         Ok((self.sysinfo.lock().unwrap().clone(), BTreeMap::new()))
+    }
+
+    fn gone(&self) -> BTreeSet<InstanceUuid> {
+        self.gone.lock().unwrap().clone()
     }
 
     fn keep(&self, kept: &Kept) -> Result<(), String> {

@@ -138,3 +138,40 @@ async fn a_nic_that_stayed_behind_is_swept_after_two_lists_and_what_a_workflow_h
     assert!(lists >= 2);
     assert_eq!(methods(&lab, 5), ["GET", "DELETE"], "{}", mac(5));
 }
+
+/// Ruling 6: so many that stayed behind would be a sign of missing files, were it not known that this node destroyed them.
+#[tokio::test]
+async fn many_nics_that_stayed_behind_are_swept_when_this_node_destroyed_their_instances() {
+    let mut lab = Lab::new().await;
+    let destroyed = 5..20;
+    for n in destroyed.clone() {
+        let uuid = InstanceUuid::random();
+        lab.put_nic(n, uuid, json!({"state": "running"})).await;
+        lab.world.gone.lock().unwrap().insert(uuid);
+    }
+    lab.put_nic(20, InstanceUuid::random(), json!({"state": "running"})).await;
+    lab.start();
+    for n in destroyed.chain([20]) {
+        lab.napi_has(n, "the sweep", |nic| nic.is_none()).await;
+    }
+}
+
+#[tokio::test]
+async fn many_nics_whose_instances_are_only_not_here_stay() {
+    let mut lab = Lab::new().await;
+    for n in 5..20 {
+        lab.put_nic(n, InstanceUuid::random(), json!({"state": "running"})).await;
+    }
+    lab.start();
+    let lists = |lab: &Lab| lab.agents().iter().filter(|entry| entry.path.contains("belongs_to_type")).count();
+    lab.settled().await;
+    for _ in 0..3 {
+        tokio::time::sleep(CERTAIN).await;
+        lab.standin.end_feeds();
+        lab.fed().await;
+    }
+    assert!(lists(&lab) >= 3, "{}", lists(&lab));
+    for n in 5..20 {
+        assert!(lab.there(n).await.is_some(), "{n}");
+    }
+}
