@@ -177,7 +177,8 @@ fn useless(bed: &mut Bed) -> Result<()> {
 }
 
 fn console_only(bed: &mut Bed) -> Result<()> {
-    let mut offer = offer(bed, &json!({}), "");
+    // Not an empty file: iPXE moves modules about before it starts the kernel, and one without a byte keeps it at that for ever.
+    let mut offer = offer(bed, &json!({}), "\n");
     (offer.networking, offer.hash) = (Some(b"[]".to_vec()), Some(sha1(b"[]")));
     offer.arguments.push(("noimport".to_owned(), "true".to_owned()));
     let console = power_on(bed, &offer, "")?;
