@@ -67,6 +67,7 @@ fn take_over(node: &Node) -> Result<(BootRecord, ProcessRef, PidFd), String> {
     }
     let init = run.init.ok_or("no guest is known to run")?;
     let pidfd = PidFd::open(init).ok_or("the guest does not run any more")?;
+    node.make_leaf(&record.cgroup)?;
     node.enter_leaf(&record.cgroup)?;
     let update = node.runs.update(node.uuid, |run| {
         if run.phase != RunPhase::Stopping {

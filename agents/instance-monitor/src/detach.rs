@@ -1,11 +1,6 @@
 //! Becoming a process that depends on nobody.
 
-use std::{
-    io,
-    os::unix::process::CommandExt,
-    path::Path,
-    process::{Command, Stdio},
-};
+use std::io;
 
 use nix::{
     sys::{
@@ -15,18 +10,13 @@ use nix::{
     },
     unistd::setsid,
 };
-use triton_types::InstanceUuid;
 
-/// Starts the detached supervisor, a fresh process with the same descriptors, and leaves it alone.
-pub fn detach(verb: &str, root: &Path, uuid: InstanceUuid, ready_fd: i32) -> io::Result<()> {
-    Command::new("/proc/self/exe")
-        .arg0("instance-monitor")
-        .args([verb, "--detached", "--ready-fd", &ready_fd.to_string(), "--root"])
-        .arg(root)
-        .arg(uuid.to_string())
-        .stdin(Stdio::null())
-        .spawn()
-        .map(drop)
+use crate::ffi;
+
+/// Goes on in a child, which is nobody's: true there, false in the process that was started, which has nothing left to do. To be called
+/// before this process has started a thread. To run the program anew for it would cost a start of a guest some milliseconds.
+pub fn detach() -> io::Result<bool> {
+    ffi::fork()
 }
 
 /// A session of its own when detached; children of children come here; no signal but SIGKILL ends this process: it ends

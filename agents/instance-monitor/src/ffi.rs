@@ -1,4 +1,4 @@
-//! The FFI of this program: descriptors given by number, dispositions of signals, the C library's heap.
+//! The FFI of this program: a child, descriptors given by number, dispositions of signals, the C library's heap.
 #![allow(unsafe_code)]
 
 use std::{
@@ -14,6 +14,15 @@ pub fn take_fd(number: i32) -> io::Result<OwnedFd> {
     }
     // SAFETY: it is open, and by the contract of the option that named it nothing else in this process uses it.
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+/// Splits this process, which has one thread; true in the child.
+pub fn fork() -> io::Result<bool> {
+    // SAFETY: without other threads nothing can be in the midst of a change in the child, whatever it does.
+    match unsafe { libc::fork() } {
+        -1 => Err(io::Error::last_os_error()),
+        pid => Ok(pid == 0),
+    }
 }
 
 /// Moves the descriptor `number` to 3, to be closed at exec, and closes every other one from 3 on: neither hooks nor a guest's

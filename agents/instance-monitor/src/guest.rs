@@ -9,9 +9,10 @@ use std::{
 
 use nix::{
     errno::Errno,
-    poll::{PollFd, PollFlags, PollTimeout, poll},
+    poll::{PollFd, PollFlags, PollTimeout, poll, ppoll},
     sys::{
         signal::Signal,
+        time::TimeSpec,
         wait::{WaitStatus, waitpid},
     },
     unistd::Pid,
@@ -25,7 +26,7 @@ use crate::{boot_child::BootChild, channel::Receiver, note::chain, readiness::ER
 /// How long a start may take until init runs; less than starters wait, so that they hear the reason.
 const START: Duration = Duration::from_secs(55);
 /// Pauses between looks at whether init has become the guest's program, which no event tells.
-const LOOKS: (Duration, Duration) = (Duration::from_micros(500), Duration::from_millis(10));
+const LOOKS: (Duration, Duration) = (Duration::from_micros(200), Duration::from_millis(10));
 
 /// A boot under way.
 pub struct Guest {
@@ -44,8 +45,9 @@ pub enum Start {
     Failed(String),
 }
 
-/// Boots and waits until init runs. The directory holds the config and liblxc's log.
-pub fn start(directory: &Path, config: &Path, name: &str) -> Start {
+/// Boots and waits until init runs. The directory holds the config and liblxc's log. `meanwhile` is done beside the boot's first
+/// milliseconds, and ends it if it fails.
+pub fn start(directory: &Path, config: &Path, name: &str, meanwhile: impl FnOnce() -> Result<(), String>) -> Start {
     let log = directory.join("lxc.log");
     turn_log(&log);
     let failed = |reason: &str| {
@@ -61,6 +63,10 @@ pub fn start(directory: &Path, config: &Path, name: &str) -> Start {
         Ok(child) => child,
         Err(e) => return failed(&format!("could not run the boot child: {e}")),
     };
+    if let Err(reason) = meanwhile() {
+        child.kill();
+        return Start::Failed(reason);
+    }
     let mut guest = Guest { child, receiver, init: None };
     let deadline = Instant::now() + START;
     match guest.await_program(deadline) {
@@ -103,9 +109,8 @@ impl Guest {
             if self.init.is_some() {
                 pause = (pause * 2).min(LOOKS.1);
             }
-            let timeout = PollTimeout::try_from(wait.max(Duration::from_millis(1))).unwrap_or(PollTimeout::MAX);
             let mut fds = [PollFd::new(self.child.as_fd(), PollFlags::POLLIN), PollFd::new(self.receiver.as_fd(), PollFlags::POLLIN)];
-            let (ended, told) = match poll(&mut fds, timeout) {
+            let (ended, told) = match ppoll(&mut fds, Some(TimeSpec::from_duration(wait)), None) {
                 Ok(_) => (ready(&fds[0]), ready(&fds[1])),
                 Err(Errno::EINTR) => continue,
                 Err(errno) => return Progress::Broken(errno.into()),

@@ -3,11 +3,11 @@
 use std::{path::Path, process::ExitCode};
 
 use triton_cgroup::Cgroups;
-use triton_files::{Layout, read_json};
+use triton_files::Layout;
 use triton_instance::{RunStates, network};
 use triton_process::reference;
 use triton_storage::Storage;
-use triton_types::{InstanceUuid, MachineFile};
+use triton_types::InstanceUuid;
 
 use crate::{
     channel,
@@ -54,20 +54,19 @@ fn is_reboot() -> bool {
 /// still be found and adopted.
 fn start_host(layout: &Layout, uuid: InstanceUuid) -> Result<(), String> {
     let pid: i32 = std::env::var("LXC_PID").ok().and_then(|text| text.parse().ok()).ok_or("LXC_PID is not set")?;
-    network::attach(layout, uuid, pid).map_err(|e| chain(&e))?;
-    dataset(layout, uuid, pid)?;
+    let plan = network::read_plan(layout, uuid).map_err(|e| chain(&e))?;
+    network::attach(layout, &plan, pid).map_err(|e| chain(&e))?;
+    if plan.delegate_dataset {
+        dataset(layout, uuid, pid)?;
+    }
     let init = reference(pid).ok_or("init ended before it began")?;
     RunStates::new(layout).update(uuid, |run| run.init = Some(init)).map_err(|e| chain(&e))?;
     let directory = layout.runtime(uuid);
     channel::send(&directory, &InitNotice { init }).map_err(|e| format!("the supervisor of the instance cannot be told: {e}"))
 }
 
-/// Gives the guest the dataset that it manages, if it has one (instances.md section 7.6): to this boot's user namespace.
+/// Gives the guest the dataset that it manages (instances.md section 7.6): to this boot's user namespace.
 fn dataset(layout: &Layout, uuid: InstanceUuid, pid: i32) -> Result<(), String> {
-    let file: MachineFile = read_json(&layout.machine(uuid)).map_err(|e| chain(&e))?.ok_or("the instance has no machine file")?;
-    if !file.config.delegate_dataset {
-        return Ok(());
-    }
     let given = Storage::open(layout).and_then(|storage| storage.delegate(uuid, Path::new(&format!("/proc/{pid}/ns/user"))));
     given.map_err(|e| format!("the guest cannot be given its dataset: {}", chain(&e)))
 }

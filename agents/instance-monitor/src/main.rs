@@ -90,17 +90,14 @@ struct Supervise {
     /// tell systemd
     #[arg(long)]
     ready_fd: Option<i32>,
-    /// Already detached
-    #[arg(long, hide = true)]
-    detached: bool,
 }
 
 fn main() -> ExitCode {
     // Processes started through /proc/self/exe would be called "exe" in lists of processes.
     let _ = nix::sys::prctl::set_name(c"instance-monitor");
     match Arguments::parse().verb {
-        Verb::Run(arguments) => supervise("run", &arguments, supervisor::run),
-        Verb::Adopt(arguments) => supervise("adopt", &arguments, adopt::adopt),
+        Verb::Run(arguments) => supervise(&arguments, supervisor::run),
+        Verb::Adopt(arguments) => supervise(&arguments, adopt::adopt),
         Verb::Boot { config, name, result_fd } => boot::boot(&config, &name, result_fd),
         Verb::Hook { kind, of } => hook::run(kind, &of.root, of.uuid),
         Verb::Check { file } => check::check(&file),
@@ -108,20 +105,20 @@ fn main() -> ExitCode {
     }
 }
 
-fn supervise(verb: &str, arguments: &Supervise, work: fn(&node::Node, readiness::Starter) -> Result<(), String>) -> ExitCode {
+fn supervise(arguments: &Supervise, work: fn(&node::Node, readiness::Starter) -> Result<(), String>) -> ExitCode {
     let uuid = arguments.of.uuid;
-    if let Some(fd) = arguments.ready_fd
-        && !arguments.detached
-    {
-        return match detach::detach(verb, &arguments.of.root, uuid, fd) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => fail(uuid, &format!("could not detach: {error}")),
-        };
+    let detached = arguments.ready_fd.is_some();
+    if detached {
+        match detach::detach() {
+            Ok(true) => {}
+            Ok(false) => return ExitCode::SUCCESS,
+            Err(error) => return fail(uuid, &format!("could not detach: {error}")),
+        }
     }
     let starter = readiness::Starter::new(arguments.ready_fd);
-    let result = detach::settle(arguments.detached)
+    let result = detach::settle(detached)
         .map_err(|error| format!("could not become a supervisor: {error}"))
-        .and_then(|()| node::Node::open(&arguments.of.root, uuid, arguments.detached));
+        .and_then(|()| node::Node::open(&arguments.of.root, uuid, detached));
     let result = match result {
         Ok(node) => work(&node, starter),
         Err(reason) => {

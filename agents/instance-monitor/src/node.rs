@@ -13,6 +13,11 @@ use crate::{note::chain, records::Records};
 /// Leaves of the instance's control group that liblxc makes and refuses to find (ruling 39). `supervisor` is a fourth.
 const LEAVES: [&str; 3] = ["payload", "monitor", "pivot"];
 
+/// The supervisor's own leaf.
+fn leaf(cgroup: &str) -> String {
+    format!("{cgroup}/supervisor")
+}
+
 /// One instance on one node, as its supervisor sees it.
 pub struct Node {
     /// Paths.
@@ -46,10 +51,18 @@ impl Node {
         })
     }
 
-    /// Moves this process to its own leaf.
+    /// Makes the leaf of this process.
+    pub fn make_leaf(&self, cgroup: &str) -> Result<(), String> {
+        self.cgroups.create(&leaf(cgroup)).map_err(|e| chain(&e))
+    }
+
+    /// Moves this process to its own leaf, which is there, unless it is in it. The kernel takes milliseconds to move a process.
     pub fn enter_leaf(&self, cgroup: &str) -> Result<(), String> {
-        let leaf = format!("{cgroup}/supervisor");
-        self.cgroups.create(&leaf).and_then(|()| self.cgroups.enter(&leaf, 0)).map_err(|e| chain(&e))
+        let leaf = leaf(cgroup);
+        if self.cgroups.holds(&leaf, self.own.pid) {
+            return Ok(());
+        }
+        self.cgroups.enter(&leaf, 0).map_err(|e| chain(&e))
     }
 
     /// Removes what earlier boots left, and refuses if processes are in it.

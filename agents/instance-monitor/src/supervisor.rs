@@ -59,7 +59,9 @@ pub fn boot_until_end(node: &Node, mut starter: Option<Starter>, line: Option<&L
             Ok(prepared) => prepared,
             Err((record, reason)) => return fail(node, record.as_ref(), starter, reason),
         };
-        let (init, running) = match guest::start(node.records.directory(), &config, &node.uuid.to_string()) {
+        // While liblxc is being loaded.
+        let meanwhile = || node.enter_leaf(&record.cgroup);
+        let (init, running) = match guest::start(node.records.directory(), &config, &node.uuid.to_string(), meanwhile) {
             Start::Failed(reason) => return fail(node, Some(&record), starter, reason),
             Start::Running(guest, init) => (init, Ok(guest)),
             Start::Ended(init, outcome) => (init, Err(outcome)),
@@ -117,7 +119,7 @@ fn prepare(node: &Node, line: Option<&Line>) -> Result<(BootRecord, std::path::P
     let record = BootRecord { oom_kills: node.oom_kills(&files.cgroup), cgroup: files.cgroup, zonepath: files.zonepath };
     let rest = || {
         node.clear_leaves(&record.cgroup)?;
-        node.enter_leaf(&record.cgroup)?;
+        node.make_leaf(&record.cgroup)?;
         node.records.begin(&record).map_err(|e| chain(&e))
     };
     match rest() {

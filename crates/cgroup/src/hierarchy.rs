@@ -55,6 +55,12 @@ impl Hierarchy {
         fs::write(&file, pid.to_string()).map_err(CgroupError::group("move a process by", file))
     }
 
+    /// True if the process is in the group itself.
+    pub fn holds(&self, path: &str, pid: i32) -> bool {
+        let text = fs::read_to_string(self.mount.join(path).join("cgroup.procs")).unwrap_or_default();
+        text.lines().any(|line| line.parse() == Ok(pid))
+    }
+
     /// The processes of the group and of all below it. What vanishes on the way is not there.
     pub fn pids(&self, path: &str) -> Vec<i32> {
         let mut pids = Vec::new();

@@ -87,6 +87,11 @@ impl Cgroups {
         self.hierarchies.iter().try_for_each(|h| h.enter(path, pid))
     }
 
+    /// True if the process is in this group, not in one below it, in all hierarchies.
+    pub fn holds(&self, path: &str, pid: i32) -> bool {
+        check(path).is_ok() && self.hierarchies.iter().all(|h| h.holds(path, pid))
+    }
+
     /// True if the group is there in any hierarchy.
     pub fn exists(&self, path: &str) -> bool {
         check(path).is_ok() && self.hierarchies.iter().any(|h| h.mount.join(path).is_dir())

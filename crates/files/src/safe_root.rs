@@ -101,7 +101,19 @@ impl SafeRoot {
     /// # Errors
     /// When a directory on the way is a link, a mount point or no directory; and what the file system says.
     pub fn write(&self, path: impl AsRef<Path>, bytes: &[u8], mode: u32) -> Result<(), SafeRootError> {
-        let path = path.as_ref();
+        self.replace(path.as_ref(), bytes, mode, true)
+    }
+
+    /// As [`SafeRoot::write`], without waiting for the disk: for what is written again anyway, and for what the caller makes durable
+    /// together with more.
+    ///
+    /// # Errors
+    /// As [`SafeRoot::write`].
+    pub fn place(&self, path: impl AsRef<Path>, bytes: &[u8], mode: u32) -> Result<(), SafeRootError> {
+        self.replace(path.as_ref(), bytes, mode, false)
+    }
+
+    fn replace(&self, path: &Path, bytes: &[u8], mode: u32, durable: bool) -> Result<(), SafeRootError> {
         let (names, last) = self.split(path)?;
         let error = self.error("write", path);
         let directory = self.descend(&names, true).map_err(&error)?;
@@ -113,7 +125,9 @@ impl SafeRoot {
             file.write_all(bytes).map_err(|e| Errno::from_raw(e.raw_os_error().unwrap_or(libc::EIO)))?;
             fchown(file.as_fd(), Some(Uid::from_raw(self.owner.0)), Some(Gid::from_raw(self.owner.1)))?;
             fchmod(file.as_fd(), Mode::from_bits_truncate(mode))?;
-            file.sync_all().map_err(|e| Errno::from_raw(e.raw_os_error().unwrap_or(libc::EIO)))?;
+            if durable {
+                file.sync_all().map_err(|e| Errno::from_raw(e.raw_os_error().unwrap_or(libc::EIO)))?;
+            }
             renameat(&directory, temporary.as_str(), &directory, last)
         };
         let mut attempt = attempt;

@@ -91,7 +91,7 @@ impl Guard {
         let mut all = Some(all);
         for _ in 0..TRIES {
             if self.is_there()? {
-                match self.change(these) {
+                match self.add_or_change(these) {
                     Err(GuardError::Rules(error)) if error.is_missing() => continue,
                     result => return result,
                 }
@@ -219,6 +219,44 @@ impl Guard {
         let stored = self.nft.elements(Family::Bridge, TABLE, set)?;
         let ours = stored.iter().filter(|stored| links.iter().any(|name| stored.key.begins_with_name(name)));
         Ok(ours.map(triton_nft::Stored::element).collect())
+    }
+
+    /// True if the table knows none of these links: then it has nothing of them in any set, since what a link has comes and goes with
+    /// its place among the known ones.
+    fn are_new(&mut self, these: &[Protection]) -> Result<bool, NftError> {
+        for protection in these {
+            if self.nft.has_element(Family::Bridge, TABLE, KNOWN, &Key::name(&protection.link))? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Links that come up, which is most changes by far: nothing is removed, so no set is read, however many links there are, and the
+    /// kernel, which frees what was removed only after a grace period and has the socket's close wait for that, has nothing to free.
+    fn add(&mut self, these: &[Protection]) -> Result<(), GuardError> {
+        let mut add: BTreeMap<&'static str, Vec<Element>> = BTreeMap::new();
+        for protection in these {
+            for set in of_link(protection).0 {
+                add.entry(set).or_default().push(link(&protection.link));
+            }
+            for (set, element) in derived(protection) {
+                add.entry(set).or_default().push(element);
+            }
+        }
+        let batch = Batch::new(Family::Bridge, TABLE);
+        Ok(self.nft.commit(add.iter().fold(batch, |batch, (set, elements)| batch.elements(set, elements)))?)
+    }
+
+    fn add_or_change(&mut self, these: &[Protection]) -> Result<(), GuardError> {
+        if !self.are_new(these)? {
+            return self.change(these);
+        }
+        match self.add(these) {
+            // Somebody took its name from the known ones and left the rest, which what is added does not go with.
+            Err(GuardError::Rules(error)) if !error.is_missing() => self.change(these),
+            result => result,
+        }
     }
 
     pub(crate) fn change(&mut self, these: &[Protection]) -> Result<(), GuardError> {

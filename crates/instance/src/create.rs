@@ -132,6 +132,8 @@ impl Instances {
         steps::reached("create.documents");
         self.fill_root(&file)?;
         steps::reached("create.files");
+        // Once for all of it, not file by file.
+        self.storage.make_durable(uuid).map_err(InstanceError::step("make durable", uuid))?;
         if file.config.indestructible_zoneroot {
             self.storage.set_indestructible(uuid, true).map_err(InstanceError::step("protect", uuid))?;
         }

@@ -8,7 +8,7 @@ use triton_files::{FileError, Layout, read_json, write_json_volatile};
 use triton_firewall::{Firewall, FirewallError, LocalVm, Port};
 use triton_fwrule::VmFacts;
 use triton_nictag::NicTags;
-use triton_types::{InstanceUuid, JsonMap, Lifecycle, Nic, NicAddress, RunPhase};
+use triton_types::{InstanceUuid, JsonMap, Lifecycle, Nic, NicAddress, RunPhase, VmConfig};
 
 use crate::{Machines, RunStates, error::chain_text, names::host_link};
 
@@ -117,12 +117,11 @@ fn known(layout: &Layout) -> Result<Vec<Known>, String> {
 ///
 /// # Errors
 /// No link may then go up.
-pub(crate) fn protect_machine(layout: &Layout, uuid: InstanceUuid) -> Result<(), String> {
-    let file = Machines::new(layout).read_alone(uuid).map_err(|error| chain_text(&error))?;
-    if !file.config.firewall_enabled || file.config.nics.is_empty() {
+pub(crate) fn protect(layout: &Layout, config: &VmConfig) -> Result<(), String> {
+    if !config.firewall_enabled || config.nics.is_empty() {
         return Ok(());
     }
-    let links: Vec<String> = file.config.nics.iter().map(|nic| host_link(uuid, &nic.interface)).collect();
+    let links: Vec<String> = config.nics.iter().map(|nic| host_link(config.uuid, &nic.interface)).collect();
     let put = || -> Result<(), FirewallError> {
         let mut firewall = Firewall::open(layout)?;
         if !firewall.filter().covers(&links)? {

@@ -3,7 +3,7 @@
 
 use triton_files::Layout;
 use triton_guard::{Guard, GuardError, Protection};
-use triton_types::{InstanceUuid, RunPhase, VmConfig};
+use triton_types::{RunPhase, VmConfig};
 
 use crate::{Machines, RunStates, names::host_link};
 
@@ -85,15 +85,6 @@ pub fn protect(layout: &Layout, config: &VmConfig) -> Result<(), GuardError> {
         return Ok(());
     }
     Guard::open(layout)?.protect(&these, || all_protections(layout))
-}
-
-/// Guards the NICs of an instance as its machine file describes them.
-///
-/// # Errors
-/// As [`protect`], or when the machine file cannot be used.
-pub(crate) fn protect_machine(layout: &Layout, uuid: InstanceUuid) -> Result<(), String> {
-    let file = Machines::new(layout).read_alone(uuid).map_err(|error| crate::error::chain_text(&error))?;
-    protect(layout, &file.config).map_err(|error| crate::error::chain_text(&error))
 }
 
 /// Forgets links that are gone. What stays behind by a failure concerns links that nobody has, and is gone with the next restoration.

@@ -152,25 +152,31 @@ pub fn has_cloud_init(root: &SafeRoot) -> bool {
     root.exists("etc/cloud/cloud.cfg") || root.exists("usr/bin/cloud-init")
 }
 
-/// Writes the files for a first boot below `root`. Calling it again writes the same.
+/// Writes the files for a first boot below `root`. Calling it again writes the same. They are durable when the caller has made the
+/// instance so.
 ///
 /// # Errors
 /// Names the file that could not be written.
 pub fn write(root: &SafeRoot, config: &VmConfig) -> Result<(), SafeRootError> {
-    write_files(root, all_files(config, has_cloud_init(root)))
+    all_files(config, has_cloud_init(root))
+        .iter()
+        .filter(|file| has_place(root, file))
+        .try_for_each(|file| root.place(file.path.as_ref(), file.content.as_bytes(), file.mode))
 }
 
-/// Writes `files` below `root`.
+/// Writes `files` below `root`, each durably.
 ///
 /// # Errors
 /// Names the file that could not be written; those before it were.
-pub fn write_files(root: &SafeRoot, files: Vec<GuestFile>) -> Result<(), SafeRootError> {
-    for file in files {
-        if file.only_beside.is_none_or(|directory| root.is_directory(directory)) {
-            root.write(file.path.as_ref(), file.content.as_bytes(), file.mode)?;
-        }
-    }
-    Ok(())
+pub fn write_files(root: &SafeRoot, files: &[GuestFile]) -> Result<(), SafeRootError> {
+    files
+        .iter()
+        .filter(|file| has_place(root, file))
+        .try_for_each(|file| root.write(file.path.as_ref(), file.content.as_bytes(), file.mode))
+}
+
+fn has_place(root: &SafeRoot, file: &GuestFile) -> bool {
+    file.only_beside.is_none_or(|directory| root.is_directory(directory))
 }
 
 #[cfg(test)]

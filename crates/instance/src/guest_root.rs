@@ -48,7 +48,8 @@ impl Instances {
         SafeRoot::open(&self.storage.root(uuid), owner).map_err(InstanceError::step("open the root of", uuid))
     }
 
-    /// Writes the guest's files for a first boot, and the seed for images with cloud-init. May be repeated.
+    /// Writes the guest's files for a first boot, and the seed for images with cloud-init. May be repeated. The caller makes the instance
+    /// durable.
     pub(crate) fn fill_root(&self, file: &MachineFile) -> Result<(), InstanceError> {
         let uuid = file.config.uuid;
         let root = self.safe_root(file)?;
@@ -97,7 +98,7 @@ impl Instances {
         }
         let root = self.safe_root(new)?;
         let files = guest_files::changed_files(old, &new.config, guest_files::has_cloud_init(&root));
-        guest_files::write_files(&root, files).map_err(InstanceError::step("write the guest's files of", uuid))
+        guest_files::write_files(&root, &files).map_err(InstanceError::step("write the guest's files of", uuid))
     }
 
     /// Makes the private volumes that the file systems name (instances.md section 2.5), owned by the guest's root.

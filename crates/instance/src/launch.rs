@@ -12,6 +12,7 @@ use std::{
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::{Deserialize, Serialize};
 use triton_files::Layout;
+use triton_process::{PidFd, reference};
 use triton_types::InstanceUuid;
 
 /// The socket in an instance's runtime directory at which its monitor lends the guest's second serial line to the metadata service.
@@ -111,18 +112,25 @@ fn launch_unit(layout: &Layout, uuid: InstanceUuid, mission: Mission, patience: 
     let unit = format!("triton-instance@{uuid}.service");
     let environment = layout.runtime(uuid).join("unit.env");
     triton_files::write_volatile(&environment, unit_environment(mission).as_bytes(), 0o600).map_err(|e| e.to_string())?;
-    let seconds = patience.as_secs().max(1).to_string();
-    let output = Command::new("timeout")
-        .args([&seconds, "systemctl", "restart", &unit])
+    let failed = |e: std::io::Error| format!("could not run systemctl: {e}");
+    let mut child = Command::new("systemctl")
+        .args(["restart", &unit])
         .stdin(Stdio::null())
-        .output()
-        .map_err(|e| format!("could not run systemctl: {e}"))?;
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(failed)?;
+    let deadline = Instant::now() + patience;
+    let process = i32::try_from(child.id()).ok().and_then(reference).and_then(PidFd::open);
+    // It says a line or two: nobody has to read them meanwhile.
+    if process.is_some_and(|process| !process.wait(deadline)) {
+        let _ = child.kill();
+        let _ = child.wait();
+        return Err(format!("the guest did not start within {} s", patience.as_secs()));
+    }
+    let output = child.wait_with_output().map_err(failed)?;
     if output.status.success() {
         return Ok(());
-    }
-    // 124: `timeout` ended it.
-    if output.status.code() == Some(124) {
-        return Err(format!("the guest did not start within {seconds} s"));
     }
     // systemctl knows only that it failed; the monitor left its reason as the unit's status.
     let shown = Command::new("systemctl").args(["show", "--value", "--property=StatusText", &unit]).stdin(Stdio::null()).output();

@@ -15,7 +15,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use triton_files::{FileError, Layout, read_json, read_optional, remove_if_present, write_json};
+use triton_files::{FileError, Layout, read_json, read_optional, remove_if_present, write_json, write_json_volatile};
 use triton_types::{InstanceUuid, JsonMap, MachineFile, Timestamp};
 
 use crate::InstanceError;
@@ -241,7 +241,8 @@ impl Machines {
         Ok(())
     }
 
-    /// Writes metadata, tags and routes to `config/` (0700, files 0600: ruling 10), whole and durably.
+    /// Writes metadata, tags and routes to `config/` (0700, files 0600: ruling 10), each whole, of an instance that is not complete yet:
+    /// before it is, the caller makes all of it durable at once.
     ///
     /// # Errors
     /// When a file cannot be replaced.
@@ -252,9 +253,9 @@ impl Machines {
             customer_metadata: file.config.customer_metadata.clone(),
             internal_metadata: file.config.internal_metadata.clone(),
         };
-        write_json(&config.join("metadata.json"), &metadata, 0o600)?;
-        write_json(&config.join("routes.json"), &file.config.routes, 0o600)?;
-        write_json(&config.join("tags.json"), &file.config.tags, 0o600)
+        write_json_volatile(&config.join("metadata.json"), &metadata, 0o600)?;
+        write_json_volatile(&config.join("routes.json"), &file.config.routes, 0o600)?;
+        write_json_volatile(&config.join("tags.json"), &file.config.tags, 0o600)
     }
 
     fn make_config(config: &Path) -> Result<(), FileError> {

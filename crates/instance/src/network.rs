@@ -15,7 +15,11 @@ use triton_link::{Family, LinkError, Links, NetNs, Route, VethSpec};
 use triton_nictag::{NicTags, Port};
 use triton_types::{InstanceUuid, Mac, Nic, NicAddress, VmConfig};
 
-use crate::names::{guest_link, host_link};
+use crate::{
+    Machines,
+    error::chain_text,
+    names::{guest_link, host_link},
+};
 
 /// The network of one boot: `network.json` in the instance's runtime directory. Derived, never edited.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -28,6 +32,9 @@ pub struct NetworkPlan {
     pub links: Vec<LinkPlan>,
     /// Default route first.
     pub routes: Vec<RoutePlan>,
+    /// The guest is given a dataset of its own at the same moment (instances.md section 7.6).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub delegate_dataset: bool,
 }
 
 /// One veth.
@@ -132,7 +139,7 @@ pub fn plan(config: &VmConfig, tags: &NicTags) -> Result<NetworkPlan, NetworkErr
     for link in &links {
         triton_nictag::check_vlan(link.vlan_id).map_err(|e| NetworkError::Nic { mac: link.mac, reason: e.to_string() })?;
     }
-    Ok(NetworkPlan { format: 1, uuid: config.uuid, links, routes: routes(config) })
+    Ok(NetworkPlan { format: 1, uuid: config.uuid, links, routes: routes(config), delegate_dataset: config.delegate_dataset })
 }
 
 fn link_plan(uuid: InstanceUuid, nic: &Nic, bridge: String) -> LinkPlan {
@@ -195,27 +202,29 @@ fn resolve_gateway(config: &VmConfig, text: &str) -> Option<(String, Option<IpAd
 /// When the file cannot be used. Absent is an empty plan: nothing was ever attached.
 pub fn read_plan(layout: &Layout, uuid: InstanceUuid) -> Result<NetworkPlan, FileError> {
     let path = layout.runtime(uuid).join("network.json");
-    Ok(read_json(&path)?.unwrap_or(NetworkPlan { format: 1, uuid, links: Vec::new(), routes: Vec::new() }))
+    let none = NetworkPlan { format: 1, uuid, links: Vec::new(), routes: Vec::new(), delegate_dataset: false };
+    Ok(read_json(&path)?.unwrap_or(none))
 }
 
 pub(crate) fn block_on<T>(future: impl Future<Output = Result<T, NetworkError>>) -> Result<T, NetworkError> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(future)
 }
 
-/// Makes the links of the current plan, their guest ends in the network namespace of process `pid`.
+/// Makes the links of a plan, their guest ends in the network namespace of process `pid`.
 ///
 /// # Errors
 /// Names the link, address or route that the kernel refused. What was made by then is removed.
-pub fn attach(layout: &Layout, uuid: InstanceUuid, pid: i32) -> Result<(), NetworkError> {
-    let plan = read_plan(layout, uuid)?;
+pub fn attach(layout: &Layout, plan: &NetworkPlan, pid: i32) -> Result<(), NetworkError> {
     // Before any link is there, so that not one frame is sent without it (net-agent case 77).
     if !plan.links.is_empty() {
-        crate::guard::protect_machine(layout, uuid).map_err(NetworkError::Guard)?;
-        crate::firewall::protect_machine(layout, uuid).map_err(NetworkError::Firewall)?;
+        // Not as the plan has it: what a NIC may do may have changed since.
+        let config = Machines::new(layout).read_alone(plan.uuid).map_err(|error| NetworkError::Guard(chain_text(&error)))?.config;
+        crate::guard::protect(layout, &config).map_err(|error| NetworkError::Guard(chain_text(&error)))?;
+        crate::firewall::protect(layout, &config).map_err(NetworkError::Firewall)?;
     }
-    let result = block_on(attach_plan(layout, &plan, pid));
+    let result = block_on(attach_plan(layout, plan, pid));
     if result.is_err() {
-        let _ = detach(layout, uuid);
+        let _ = detach(layout, plan.uuid);
     }
     result
 }

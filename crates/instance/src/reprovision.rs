@@ -96,6 +96,7 @@ impl Instances {
         steps::reached("reprovision.owned");
         self.fill_root(&new)?;
         steps::reached("reprovision.filled");
+        self.storage.make_durable(uuid).map_err(InstanceError::step("make durable", uuid))?;
         self.machines.commit(&old, &new)?;
         steps::reached("reprovision.stored");
         remove_if_present(&self.plan_path(uuid))?;

@@ -153,7 +153,7 @@ fn network_config(config: &VmConfig) -> Value {
 }
 
 /// Writes the seed to `directory`, readable by the guest's root alone (`owner` is its range on the host). Files that are
-/// right already are left alone. The guest sees the directory while this writes, and owns it: nothing in it is followed.
+/// right already are left alone; none is waited for, since every boot writes again what is not right. The guest sees the directory while this writes, and owns it: nothing in it is followed.
 ///
 /// # Errors
 /// Names the file that could not be written.
@@ -166,7 +166,7 @@ pub fn write(directory: &Path, config: &VmConfig, owner: IdRange) -> Result<(), 
         // One byte more than is right shows a file that is too long.
         let found = root.read(name, content.len() as u64 + 1).ok().flatten();
         if found.as_deref() != Some(content.as_bytes()) {
-            root.write(name, content.as_bytes(), 0o400)?;
+            root.place(name, content.as_bytes(), 0o400)?;
         }
     }
     if !wanted.iter().any(|(name, _)| *name == NETWORK_CONFIG) {

@@ -172,6 +172,7 @@ impl Instances {
         self.machines.write_documents(&file)?;
         self.refresh_seed(&file)?;
         steps::reached("receive.documents");
+        self.storage.make_durable(uuid).map_err(InstanceError::step("make durable", uuid))?;
         if file.config.indestructible_zoneroot {
             self.storage.set_indestructible(uuid, true).map_err(InstanceError::step("protect", uuid))?;
         }

@@ -167,6 +167,19 @@ impl Nft {
         Err(NftError::Changed)
     }
 
+    /// True if the set is there and has an element of this key. Costs the same however many there are.
+    ///
+    /// # Errors
+    /// When the kernel does not answer as it should.
+    pub fn has_element(&mut self, family: Family, table: &str, set: &str, key: &Key) -> Result<bool, NftError> {
+        let question = request(GET_ELEMENT, 0, family.number(), |w| {
+            w.text(1, table);
+            w.text(2, set);
+            w.nested(3, |w| crate::Element::new(key.clone()).write(w));
+        });
+        self.has(&question, "look for an element")
+    }
+
     fn has(&mut self, question: &[u8], what: &str) -> Result<bool, NftError> {
         match self.ask(question, what, |_, _| Ok(())) {
             Ok(()) => Ok(true),

@@ -37,6 +37,21 @@ fn new() -> Batch {
 const HOOK: ChainHook = ChainHook { hook: Hook::Prerouting, priority: -350, accept: true };
 
 #[test]
+fn kernel_one_element_is_found_without_reading_its_set() {
+    kernel(|socket| {
+        let key = |name: &str| Key::name(name);
+        assert!(!socket.has_element(Family::Bridge, TABLE, "who", &key("vt0")).unwrap(), "without a table");
+        let set = SetSpec::new("who", &[DataType::Interface]).counters();
+        socket.commit(new().set(&set).elements("who", &[Element::new(key("vt0")).counted()])).unwrap();
+        assert!(socket.has_element(Family::Bridge, TABLE, "who", &key("vt0")).unwrap());
+        assert!(!socket.has_element(Family::Bridge, TABLE, "who", &key("vt")).unwrap());
+        assert!(!socket.has_element(Family::Bridge, TABLE, "whom", &key("vt0")).unwrap(), "without the set");
+        // What is asked next has its own answer.
+        assert_eq!(socket.elements(Family::Bridge, TABLE, "who").unwrap().len(), 1);
+    });
+}
+
+#[test]
 fn kernel_what_is_written_reads_as_nft_would_write_it() {
     kernel(|socket| {
         let pairs = SetSpec::new("pairs", &[DataType::Interface, DataType::Mac]);

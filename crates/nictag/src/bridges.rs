@@ -7,7 +7,7 @@ use triton_link::{Address, BridgeSpec, Link, LinkError, LinkKind, Links, PortFla
 use triton_netconf::Provider;
 use triton_types::{Mac, NicTag};
 
-use crate::{NicTagError, NicTags, Tag, kernel, tags::DEFAULT_MTU, vlan_support};
+use crate::{NicTagError, NicTags, Tag, kernel, tags::DEFAULT_MTU, vlan::support_by};
 
 /// Why a tag is not carried as it should be. Its bridge is there nevertheless, unless the kernel refused it.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -88,10 +88,11 @@ impl NicTags {
     /// # Errors
     /// When links could not be asked for at all. What is wrong with one tag is in its report.
     pub fn ensure_bridges(&self) -> Result<BridgeReport, NicTagError> {
-        let vlan_filtering = vlan_support()?;
+        let all = self.by_bridge();
         kernel::ask(async |links| {
             let mut report = Vec::new();
-            for (bridge, tags) in self.by_bridge() {
+            let vlan_filtering = support_by(&links, all.first().map(|(bridge, _)| bridge.as_str())).await?;
+            for (bridge, tags) in all {
                 let result = ensure(&links, &bridge, &tags, vlan_filtering).await;
                 let each = |tag: &&Tag| TagReport { tag: tag.name.clone(), bridge: bridge.clone(), result: result.clone() };
                 report.extend(tags.iter().map(each));

@@ -2,7 +2,7 @@
 
 use std::sync::OnceLock;
 
-use triton_link::Capabilities;
+use triton_link::{Capabilities, LinkKind, Links};
 
 use crate::{NicTagError, kernel};
 
@@ -25,12 +25,28 @@ pub enum VlanError {
 /// # Errors
 /// When trying was not possible.
 pub fn vlan_support() -> Result<bool, NicTagError> {
-    static SUPPORT: OnceLock<bool> = OnceLock::new();
+    match SUPPORT.get() {
+        Some(support) => Ok(*support),
+        None => kernel::ask(async |links| support_by(&links, None).await),
+    }
+}
+
+static SUPPORT: OnceLock<bool> = OnceLock::new();
+
+/// As [`vlan_support`], by `bridge` if it is there: to read all links of a node takes longer the more guests it has.
+pub(crate) async fn support_by(links: &Links, bridge: Option<&str>) -> Result<bool, NicTagError> {
     if let Some(support) = SUPPORT.get() {
         return Ok(*support);
     }
-    let support = kernel::ask(async |links| Ok(Capabilities::probe(&links).await?))?.vlan_filtering;
-    Ok(*SUPPORT.get_or_init(|| support))
+    let found = match bridge {
+        Some(name) => links.get(name).await?.filter(|link| link.kind == LinkKind::Bridge),
+        None => None,
+    };
+    let support = match found {
+        Some(bridge) => Capabilities::of(&bridge),
+        None => Capabilities::probe(links).await?,
+    };
+    Ok(*SUPPORT.get_or_init(|| support.vlan_filtering))
 }
 
 /// Whether a NIC may be on `vlan_id`, 0 being untagged.

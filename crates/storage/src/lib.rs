@@ -6,8 +6,7 @@
 //!
 //! * `zfs`: image `<pool>/<uuid>` with its snapshot `@final`, instance a clone of it. Production.
 //! * `dir`: image `/<pool>/<uuid>/` with `root/` and a file `@final`, instance a copy of it (reflinked where the file system
-//!   can). A copy survives any kill; against a power cut images and snapshots are safe, an instance created within the
-//!   last seconds may have lost data. Quotas are recorded and not enforced. The pool's numbers are those of the whole file
+//!   can). A copy survives any kill, and a power cut once [`Storage::make_durable`] has returned. Quotas are recorded and not enforced. The pool's numbers are those of the whole file
 //!   system that holds it (`statvfs`), so other files count as used.
 //!
 //! Everything is synchronous and works on real files; callers hold the instance's or image's lock.

@@ -11,8 +11,12 @@ use triton_files::Layout;
 use triton_types::{IdRange, ImageUuid, InstanceUuid, Ownership, StorageKind};
 
 use crate::{
-    CloneOptions, DataOptions, ImageDataset, PoolStatus, SnapshotInfo, SnapshotLabel, StorageError, TreeError, Usage, dir::DirPool,
-    export::Fill, layout::ROOT, ownership, record, zfs::ZfsPool,
+    CloneOptions, DataOptions, ImageDataset, PoolStatus, SnapshotInfo, SnapshotLabel, StorageError, TreeError, Usage,
+    dir::{DirPool, sync_all},
+    export::Fill,
+    layout::ROOT,
+    ownership, record,
+    zfs::ZfsPool,
 };
 
 /// What a kind of storage does. The rules are on [`Storage`]'s methods.
@@ -242,6 +246,15 @@ impl Storage {
     /// When it does not exist or cannot be mounted.
     pub fn mount_instance(&self, instance: InstanceUuid) -> Result<(), StorageError> {
         self.backend.mount_instance(instance)
+    }
+
+    /// Makes all that was written to the instance durable. On ZFS that is one commit of its log; in directories all of the file system
+    /// that holds the pool is written.
+    ///
+    /// # Errors
+    /// When it has no dataset, or the disk does not take it.
+    pub fn make_durable(&self, instance: InstanceUuid) -> Result<(), StorageError> {
+        Ok(sync_all(&self.zonepath(instance))?)
     }
 
     /// Destroys the instance's dataset with its snapshots and all leftovers of killed calls; absent is success.

@@ -41,6 +41,25 @@ fn kernel_a_guests_link_that_is_in_no_set_sends_nothing_and_nothing_stays_of_one
     });
 }
 
+/// net-agent case 77: a link that comes up is only added, and is guarded whatever somebody left of one of its name.
+#[test]
+fn kernel_a_link_that_comes_up_is_guarded_beside_what_is_left_of_one_of_its_name() {
+    kernel(|net| {
+        let b = net.port("up0", B);
+        let other = net.guest("vty", B, |nic| nic.ips = vec!["10.0.0.7/24".parse().unwrap()]);
+        let a = net.guest("vta", A, |nic| nic.allowed_ips = vec!["10.1.0.0/16".into()]);
+        assert!(net.passes(&a, &b, &ipv4(A, "10.1.2.3")) && net.passes(&other, &b, &ipv4(B, "10.0.0.7")));
+        run("nft delete element bridge triton_guard known { vta }");
+        let mut nic = a.nic.clone();
+        // A range within the one that is still there: the kernel refuses to add it.
+        nic.allowed_ips = vec!["10.1.2.0/24".into()];
+        net.guard.protect(&[Protection::of(&nic, "vta")], || Ok(Vec::new())).unwrap();
+        assert!(net.passes(&a, &b, &ipv4(A, "10.1.2.3")));
+        assert!(!net.passes(&a, &b, &ipv4(A, "10.1.3.3")), "the old range is gone");
+        assert!(net.passes(&other, &b, &ipv4(B, "10.0.0.7")), "others are as they were");
+    });
+}
+
 /// net-agent case 76
 #[test]
 fn kernel_a_protection_is_switched_while_the_guest_sends_and_no_legal_frame_is_lost() {

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use triton_files::{FileError, read_json, write_json};
+use triton_files::{FileError, read_json, write_json, write_json_volatile};
 use triton_types::{ImageUuid, Timestamp};
 
 /// Name of the record in the dataset's directory.
@@ -38,6 +38,11 @@ impl Dataset {
     /// The record in `directory`; one that was lost counts as a dataset without properties.
     pub(super) fn read(directory: &Path) -> Result<Self, FileError> {
         Ok(read_json(&Self::path(directory))?.unwrap_or_else(|| Self { created_at: Timestamp::from_millis(0), ..Self::new(None) }))
+    }
+
+    /// Without waiting for the disk, for a dataset that is not complete.
+    pub(super) fn place(&self, directory: &Path) -> Result<(), FileError> {
+        write_json_volatile(&Self::path(directory), self, 0o600)
     }
 
     pub(super) fn write(&self, directory: &Path) -> Result<(), FileError> {

@@ -32,7 +32,7 @@ impl DirPool {
             if !work.path.join(ROOT).is_dir() || !work.path.join(CONFIG).is_dir() {
                 return Err(StorageError::NoRoot(instance.to_string()));
             }
-            Dataset { quota_bytes: options.quota_bytes(), ..Dataset::new(None) }.write(&work.path)?;
+            Dataset { quota_bytes: options.quota_bytes(), ..Dataset::new(None) }.place(&work.path)?;
             fs::set_permissions(&work.path, fs::Permissions::from_mode(0o711)).map_err(io_error("set the mode of", &work.path))?;
             sync_all(&work.path)?;
             reached("storage.receive.complete");

@@ -66,7 +66,7 @@ impl DirPool {
                 return Err(StorageError::NoRoot(image.to_string()));
             }
             make_directory(&work.path.join(CONFIG), 0o700)?;
-            Dataset { quota_bytes: options.quota_bytes(), ..Dataset::new(Some(image)) }.write(&work.path)?;
+            Dataset { quota_bytes: options.quota_bytes(), ..Dataset::new(Some(image)) }.place(&work.path)?;
             fs::set_permissions(&work.path, fs::Permissions::from_mode(0o711)).map_err(io_error("set the mode of", &work.path))?;
             reached("storage.clone.complete");
             rename_new(&work.path, &place).map_err(|error| match error.kind() {

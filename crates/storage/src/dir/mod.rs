@@ -23,4 +23,4 @@ mod snapshots;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use pool::DirPool;
+pub(crate) use pool::{DirPool, sync_all};

@@ -74,7 +74,7 @@ pub(super) fn sync_directory(directory: &Path) -> Result<(), TreeError> {
 }
 
 /// Makes everything on the file system of `path` durable.
-pub(super) fn sync_all(path: &Path) -> Result<(), TreeError> {
+pub(crate) fn sync_all(path: &Path) -> Result<(), TreeError> {
     let file = File::open(path).map_err(io_error("open", path))?;
     nix::unistd::syncfs(&file).map_err(|e| TreeError::new("make durable", path, e))
 }
