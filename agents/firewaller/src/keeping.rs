@@ -6,6 +6,7 @@
 
 use std::{
     convert::Infallible,
+    ffi::OsStr,
     io,
     sync::{
         Arc,
@@ -15,7 +16,7 @@ use std::{
     time::Duration,
 };
 
-use inotify::{Inotify, WatchMask};
+use inotify::{EventMask, Inotify, WatchMask};
 use tokio::{sync::Notify, time::Instant};
 use tracing::{error, info, warn};
 use triton_agent::chain;
@@ -41,6 +42,8 @@ struct Bell {
     notify: Notify,
     table: AtomicBool,
     files: AtomicBool,
+    /// Somebody wrote into a file that was there, which nothing else shows.
+    edited: AtomicBool,
 }
 
 impl Bell {
@@ -135,7 +138,8 @@ impl Keeping {
                 continue;
             }
             let known = self.damaged.len();
-            if closely || self.differs(of_instances).await {
+            let edited = self.bell.edited.swap(false, Ordering::AcqRel);
+            if closely || self.differs(of_instances, edited).await {
                 let good = self.look(closely).await;
                 look = Instant::now() + if good { LOOK } else { AFTER_FAILURE };
             }
@@ -149,9 +153,9 @@ impl Keeping {
     }
 
     /// Whether a notice of files or instances is worth a look. A file that was mended by a change needs none, and counts no more.
-    async fn differs(&mut self, instances: bool) -> bool {
+    async fn differs(&mut self, instances: bool, edited: bool) -> bool {
         let node = self.node.clone();
-        match tokio::task::spawn_blocking(move || (node.differs(instances), node.damaged())).await {
+        match tokio::task::spawn_blocking(move || (node.differs(instances, edited), node.damaged())).await {
             Ok((differs, damaged)) => {
                 self.tell_damaged(damaged);
                 // What cannot be told is looked at.
@@ -185,11 +189,17 @@ fn watch_files(bell: &Bell, folder: &std::path::Path) {
             let mask = WatchMask::MOVED_TO | WatchMask::MOVED_FROM | WatchMask::CLOSE_WRITE | WatchMask::DELETE | WatchMask::DELETE_SELF;
             inotify.watches().add(folder, mask)?;
         }
+        bell.edited.store(true, Ordering::Release);
         bell.ring(&bell.files);
         let mut buffer = [0; 4096];
         loop {
-            if inotify.read_events_blocking(&mut buffer)?.any(|event| event.mask.contains(inotify::EventMask::IGNORED)) {
-                return Err(io::Error::other("a folder was removed"));
+            for event in inotify.read_events_blocking(&mut buffer)? {
+                if event.mask.contains(EventMask::IGNORED) {
+                    return Err(io::Error::other("a folder was removed"));
+                }
+                if event.mask.contains(EventMask::Q_OVERFLOW) || (event.mask.contains(EventMask::CLOSE_WRITE) && is_record(event.name)) {
+                    bell.edited.store(true, Ordering::Release);
+                }
             }
             bell.ring(&bell.files);
             // What is written in one go rings once.
@@ -197,6 +207,11 @@ fn watch_files(bell: &Bell, folder: &std::path::Path) {
         }
     };
     keep_on("changes of rules by hand are not told; they are looked at every few minutes", watch);
+}
+
+/// Whether a rule or a remote instance has a file of this name, and not who is about to replace one.
+fn is_record(name: Option<&OsStr>) -> bool {
+    name.and_then(OsStr::to_str).is_some_and(|name| !name.starts_with('.'))
 }
 
 /// Does it again and again; the first of a row of the same failures is said.

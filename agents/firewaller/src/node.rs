@@ -78,12 +78,14 @@ impl RealNode {
     }
 
     /// Whether the table was made from other files than there are now, or other instances if these are asked for, or could not be made.
+    /// `edited`: somebody may have written into a file that was there, so each is looked at.
     ///
     /// # Errors
     /// When files or instances cannot be listed.
-    pub fn differs(&self, instances: bool) -> Result<bool, String> {
+    pub fn differs(&self, instances: bool, edited: bool) -> Result<bool, String> {
         let mut kept = self.kept();
-        let edition = kept.firewall.load().map_err(|error| text(&error))?.edition();
+        let contents = if edited { kept.firewall.load() } else { kept.firewall.refresh() };
+        let edition = contents.map_err(|error| text(&error))?.edition();
         let Some((made_from, locals)) = &kept.made_from else { return Ok(true) };
         Ok(*made_from != edition || (instances && *locals != local_vms(&self.layout)?))
     }
@@ -96,19 +98,19 @@ impl Backend for RealNode {
 
     fn stored(&self) -> Result<Stored, String> {
         let mut kept = self.kept();
-        let contents = kept.firewall.load().map_err(|error| text(&error))?;
+        let contents = kept.firewall.refresh().map_err(|error| text(&error))?;
         Ok(Stored { rules: contents.rules.clone(), remotes: contents.remote_vms.clone() })
     }
 
     fn rule(&self, uuid: RuleUuid) -> Result<Option<Value>, String> {
         let mut kept = self.kept();
-        let contents = kept.firewall.load().map_err(|error| text(&error))?;
+        let contents = kept.firewall.refresh().map_err(|error| text(&error))?;
         Ok(contents.rules.get(&uuid).map(triton_fwrule::Rule::to_json))
     }
 
     fn remote(&self, uuid: InstanceUuid) -> Result<Option<Value>, String> {
         let mut kept = self.kept();
-        let contents = kept.firewall.load().map_err(|error| text(&error))?;
+        let contents = kept.firewall.refresh().map_err(|error| text(&error))?;
         Ok(contents.remote_vms.get(&uuid).map(triton_fwrule::RemoteVm::to_json))
     }
 

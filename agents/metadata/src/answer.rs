@@ -5,6 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use nix::time::{ClockId, clock_gettime};
 use tokio::sync::{Mutex, Semaphore};
 use triton_mdata::{Answer, Frame, Request, get, keys, parse, put_terms, trim};
 use triton_types::{InstanceUuid, JsonMap};
@@ -32,6 +33,8 @@ pub struct Guest {
     store: Arc<dyn Store>,
     reads: Bucket,
     writes: Bucket,
+    bytes: Bucket,
+    work: Bucket,
     readers: Semaphore,
     /// Writes take turns, so that each sees what the one before it did.
     writer: Mutex<()>,
@@ -45,6 +48,8 @@ impl Guest {
             memory: memory.inner(limits.memory),
             reads: Bucket::new(limits.reads),
             writes: Bucket::new(limits.writes),
+            bytes: Bucket::new(limits.bytes),
+            work: Bucket::new(limits.work),
             readers: Semaphore::new(READERS),
             writer: Mutex::default(),
             limits,
@@ -56,6 +61,13 @@ impl Guest {
     /// Waits until this guest may make another connection.
     pub(crate) async fn admit(&self) {
         self.reads.take().await;
+    }
+
+    /// Waits until this guest may have so many bytes more of long lines and answers.
+    pub(crate) async fn pay(&self, bytes: usize) {
+        if bytes > 0 {
+            self.bytes.spend(bytes as f64).await;
+        }
     }
 
     /// The answer to one line; `None` for a damaged frame.
@@ -143,15 +155,31 @@ impl Guest {
         deadline: Duration,
         call: impl FnOnce() -> Result<T, String> + Send + 'static,
     ) -> Result<T, ()> {
-        let failure = match tokio::time::timeout(deadline, tokio::task::spawn_blocking(call)).await {
-            Ok(Ok(Ok(done))) => return Ok(done),
-            Ok(Ok(Err(error))) => error,
+        let measured = move || {
+            let begun = processor_time();
+            let done = call();
+            (done, processor_time().saturating_sub(begun))
+        };
+        let failure = match tokio::time::timeout(deadline, tokio::task::spawn_blocking(measured)).await {
+            Ok(Ok((done, took))) => {
+                // Large documents cost much to read, however little of them is asked for.
+                self.work.spend(took.as_secs_f64()).await;
+                match done {
+                    Ok(done) => return Ok(done),
+                    Err(error) => error,
+                }
+            }
             Ok(Err(_)) => "the request's handler ended early".to_owned(),
             Err(_) => format!("it took longer than {} s", deadline.as_secs()),
         };
         tracing::warn!(vm_uuid = %self.uuid, error = %failure, "a request cannot be served");
         Err(())
     }
+}
+
+/// What this thread had of a processor so far.
+fn processor_time() -> Duration {
+    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
 }
 
 /// Characters of a key that logs show.

@@ -24,18 +24,23 @@ impl Bucket {
 
     /// Takes a token, after the time that it is not there yet.
     pub(crate) async fn take(&self) {
-        let wait = self.claim(Instant::now());
+        self.spend(1.0).await;
+    }
+
+    /// Takes so many tokens, after the time that they are not there yet.
+    pub(crate) async fn spend(&self, tokens: f64) {
+        let wait = self.claim(Instant::now(), tokens);
         if wait > Duration::ZERO {
             tokio::time::sleep(wait).await;
         }
     }
 
-    fn claim(&self, now: Instant) -> Duration {
+    fn claim(&self, now: Instant, wanted: f64) -> Duration {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let (tokens, then) = *state;
-        let tokens = (tokens + now.saturating_duration_since(then).as_secs_f64() * self.rate).min(self.burst) - 1.0;
+        let tokens = (tokens + now.saturating_duration_since(then).as_secs_f64() * self.rate).min(self.burst) - wanted;
         *state = (tokens, now);
-        if tokens >= 0.0 { Duration::ZERO } else { Duration::from_secs_f64(-tokens / self.rate) }
+        if tokens >= 0.0 { Duration::ZERO } else { Duration::try_from_secs_f64(-tokens / self.rate).unwrap_or(Duration::MAX) }
     }
 }
 

@@ -146,7 +146,7 @@ impl Fleet {
         let Some(served) = self.served.get_mut(&uuid) else { return };
         if served.door.as_ref().map(Door::process) != init {
             served.door = None;
-            served.door = init.map(|init| Door::start(served.guest.clone(), init, &self.tasks));
+            served.door = init.map(|init| Door::start(served.guest.clone(), served.owner, init, &self.tasks));
         }
     }
 

@@ -3,8 +3,8 @@
 //! One process for all instances. Each instance has a socket of its own, in a directory that its guest has mounted: who asks is
 //! known by where it asks, never by what it says. Values are read from the instance's files at each request, and a guest's
 //! writes go the way of `vmadm update`. A second way is the
-//! guest's serial line, which its monitor lends; a third one, where an operator chose it, is HTTP in the guest's network namespace. Guests are hostile: each has its own share of connections, memory and work. Owns the
-//! sockets, and no other state.
+//! guest's serial line, which its monitor lends; a third one, where an operator chose it, is HTTP in the guest's network namespace.
+//! Guests are hostile: each has its own share of connections, memory, bytes and work. Owns the sockets, and no other state.
 
 mod answer;
 mod bucket;
@@ -13,6 +13,7 @@ mod config;
 mod connection;
 mod fleet;
 mod http;
+mod intake;
 mod limits;
 mod lines;
 mod metrics;

@@ -29,6 +29,11 @@ pub struct Limits {
     pub reads: (f64, f64),
     /// The same for those that write.
     pub writes: (f64, f64),
+    /// Bytes per second of long lines and long answers, and how many may come at once before that counts: what is beyond the first
+    /// 4 KiB of each, whether a line ends or not.
+    pub bytes: (f64, f64),
+    /// Seconds of a processor per second for looking up and writing what the guest asks for, and how many at once before that counts.
+    pub work: (f64, f64),
     /// Milliseconds that a line may take from its first byte on.
     pub partial_ms: u64,
     /// Milliseconds that a connection may be idle.
@@ -41,6 +46,8 @@ pub struct Limits {
     pub http_connections: usize,
     /// Milliseconds that one of them may be open.
     pub http_connection_ms: u64,
+    /// Every user of a guest may ask over HTTP, as in clouds, not only its root.
+    pub http_every_user: bool,
     /// Requests over HTTP need neither a token nor a header of their own, for clients that know none of both.
     pub http_without_token: bool,
     /// `sdc:customer_metadata.KEY` can be read, as upstream has it.
@@ -62,12 +69,16 @@ impl Default for Limits {
             memory_of_all: 256 << 20,
             reads: (200.0, 400.0),
             writes: (5.0, 20.0),
+            // A value of a mebibyte costs 1.9 of a line, and 1.4 of an answer.
+            bytes: (f64::from(4 << 20), f64::from(16 << 20)),
+            work: (0.25, 2.0),
             partial_ms: 60_000,
             idle_ms: 600_000,
             stalled_ms: 60_000,
             serial_stalled_ms: 10_000,
             http_connections: 8,
             http_connection_ms: 60_000,
+            http_every_user: false,
             http_without_token: false,
             sdc_customer_metadata: false,
             guest_operator_script: false,

@@ -25,7 +25,11 @@ use tokio::{
 
 use triton_agent::watch_descriptor;
 
-use crate::{Guest, budget::Share};
+use crate::{
+    Guest,
+    budget::Share,
+    intake::{Meter, of_answer},
+};
 
 /// Bytes that are read at once.
 const CHUNK: usize = 4 << 10;
@@ -123,18 +127,22 @@ pub async fn serve_line(guest: &Guest, terminal: &Terminal) {
     let limits = &guest.limits;
     let mut share = Share::new(&guest.memory);
     let (mut buffer, mut searched, mut discarding): (Vec<u8>, usize, bool) = (Vec::new(), 0, false);
+    let mut meter = Meter::default();
     let mut began = Instant::now();
     let mut sent = Sent::default();
     loop {
         while let Some(end) = buffer[searched..].iter().position(|&byte| byte == b'\n').map(|at| searched + at) {
             let line: Vec<u8> = buffer.drain(..=end).collect();
             (searched, began) = (0, Instant::now());
+            guest.pay(if discarding { meter.grown_by(end) } else { meter.grown_to(end) }).await;
+            meter.next_line();
             if std::mem::take(&mut discarding) || (sent.has(&line) && terminal.stop_echo()) {
                 guest.numbers.dropped();
                 continue;
             }
             if let Some(answer) = guest.answer(&line[..end]).await {
                 sent.remember(answer.as_bytes());
+                guest.pay(of_answer(answer.len())).await;
                 let fits = share.resize(buffer.capacity() + answer.len());
                 if !fits || !terminal.write(answer.as_bytes(), limits.serial_stalled()).await {
                     guest.numbers.cut();
@@ -142,6 +150,12 @@ pub async fn serve_line(guest: &Guest, terminal: &Terminal) {
             }
         }
         searched = buffer.len();
+        let owed = if discarding {
+            buffer.clear();
+            meter.grown_by(std::mem::take(&mut searched))
+        } else {
+            meter.grown_to(searched)
+        };
         if searched > limits.line || !share.resize(searched + CHUNK) {
             guest.numbers.cut();
             (buffer, searched, discarding) = (Vec::new(), 0, true);
@@ -155,9 +169,13 @@ pub async fn serve_line(guest: &Guest, terminal: &Terminal) {
         }
         let mut chunk = [0; CHUNK];
         let pending = discarding || !buffer.is_empty();
+        let more = async {
+            guest.pay(owed).await;
+            terminal.read(&mut chunk).await
+        };
         let read = match pending {
-            true => timeout_at(began + limits.partial(), terminal.read(&mut chunk)).await,
-            false => Ok(terminal.read(&mut chunk).await),
+            true => timeout_at(began + limits.partial(), more).await,
+            false => Ok(more.await),
         };
         match read {
             Ok(Ok(count)) if count > 0 => {
@@ -168,7 +186,10 @@ pub async fn serve_line(guest: &Guest, terminal: &Terminal) {
             }
             Ok(_) => sleep(HUNG_UP).await,
             // A client that died in the middle of a line.
-            Err(_) => (buffer, searched, discarding) = (Vec::new(), 0, false),
+            Err(_) => {
+                (buffer, searched, discarding) = (Vec::new(), 0, false);
+                meter.next_line();
+            }
         }
     }
 }

@@ -1,248 +1,315 @@
-//! From rules and instances to what the table should be (sections 5 and 12). Pure.
+//! From rules and instances to what the table should be (sections 5 and 12), at the cost of what changed. Pure.
+//!
+//! Rules and instances find each other by what names instances ([`Name`]), by owner: a rule that changes is compiled once and concerns
+//! the chains of those whom it names, an instance that changes concerns its own chains and the sets that it belongs to.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, btree_map::Entry},
-    net::IpAddr,
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
 };
 
-use triton_fwrule::{Action, Direction, IcmpType, IcmpTypes, Ports, Protocol, RemoteVm, Rule, Target};
-use triton_types::{InstanceUuid, RuleUuid};
+use triton_fwrule::{Action, Direction, RemoteVm, Rule};
+use triton_types::{InstanceUuid, OwnerUuid, RuleUuid};
 
 use crate::{
-    LocalVm,
-    line::{self, Line, Remote, Transport},
-    names,
-    peers::{Index, Member},
-    spans::{self, Spans},
-    store::Unknown,
+    Desired, LocalVm,
+    desired::{Chain, Touched},
+    index::{Index, Member, Name},
+    part::Part,
+    peersets::PeerSets,
+    store::{News, Unknown},
 };
 
-/// What the table should be.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Desired {
-    /// Links of instances whose firewall is enabled, and the instances.
-    pub(crate) links: BTreeMap<String, InstanceUuid>,
-    /// Links whose guests get addresses by DHCP, by router advertisements.
-    pub(crate) dhcp: BTreeSet<String>,
-    pub(crate) addrconf: BTreeSet<String>,
-    /// The chain of each instance and direction.
-    pub(crate) chains: BTreeMap<(InstanceUuid, Direction), Chain>,
-    /// Sets that never change: their name, bytes of a key, spans.
-    pub(crate) fixed: BTreeMap<String, (usize, Spans)>,
-    /// Sets of addresses that change with the instances.
-    pub(crate) peers: BTreeMap<String, BTreeSet<IpAddr>>,
-    /// Bridges and VLANs of ports, each of which is tracked by itself.
-    pub(crate) networks: BTreeSet<(String, u16)>,
-    /// What exists and is not known: nothing that may be of it is removed.
-    pub(crate) unknown: Unknown,
+const BOTH: [Direction; 2] = [Direction::In, Direction::Out];
+/// Higher priorities first; among equals what overrides comes first, then an order that does not change.
+type Order = (u8, u8, RuleUuid);
+
+/// Keeps what was compiled. What [`Compiler::update`] leaves is what a new one would make of the same rules and instances.
+#[derive(Debug)]
+pub struct Compiler {
+    /// Those that have any effect.
+    rules: BTreeMap<RuleUuid, Rule>,
+    locals: BTreeMap<InstanceUuid, LocalVm>,
+    /// Instances that are filtered.
+    filtered: Index,
+    /// Rules by whose packets they filter: direction, owner, name.
+    by_subject: HashMap<(Direction, Option<OwnerUuid>, Name), BTreeSet<RuleUuid>>,
+    /// What rules come to that concern anybody, and how many chains have it.
+    parts: HashMap<(RuleUuid, Direction), (Arc<Part>, usize)>,
+    chains: BTreeMap<(InstanceUuid, Direction), BTreeMap<Order, Arc<Part>>>,
+    peers: PeerSets,
+    /// Parts that need a set which never changes.
+    fixed: HashMap<String, usize>,
+    desired: Desired,
+    touched: Touched,
+    /// Of the update that is under way: chains to make anew, parts that no chain has any more.
+    dirty: HashSet<(InstanceUuid, Direction)>,
+    released: Vec<Arc<Part>>,
+    compiled: usize,
 }
 
-/// A chain of an instance.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Chain {
-    pub(crate) name: String,
-    rules: Vec<Arc<Lines>>,
-}
-
-impl Chain {
-    /// Its lines, in their order.
-    pub(crate) fn lines(&self) -> impl Iterator<Item = &Line> {
-        self.rules.iter().flat_map(|rule| &rule.lines)
+impl Default for Compiler {
+    fn default() -> Self {
+        Self {
+            rules: BTreeMap::new(),
+            locals: BTreeMap::new(),
+            filtered: Index::default(),
+            by_subject: HashMap::new(),
+            parts: HashMap::new(),
+            chains: BTreeMap::new(),
+            peers: PeerSets::default(),
+            fixed: HashMap::new(),
+            desired: Desired::default(),
+            touched: Touched::nothing(),
+            dirty: HashSet::new(),
+            released: Vec::new(),
+            compiled: 0,
+        }
     }
 }
 
-/// The lines of a rule in one direction: the same in the chains of all instances.
-#[derive(Debug, PartialEq, Eq)]
-struct Lines {
-    lines: Vec<Line>,
-    digest: String,
+/// Compiles the rules for the instances of this node from nothing. Disabled rules, and those that change nothing, are left out.
+pub fn compile(rules: &[Rule], locals: &[LocalVm], remotes: &[RemoteVm]) -> Desired {
+    let mut compiler = Compiler::default();
+    let rules = rules.iter().map(|rule| (rule.uuid, rule.clone())).collect();
+    let remotes = remotes.iter().map(|vm| (vm.uuid, vm.clone())).collect();
+    compiler.update(&rules, &remotes, locals, &News::everything());
+    compiler.desired
 }
 
-impl Desired {
-    /// Instances whose firewall is enabled.
-    pub fn instances(&self) -> BTreeSet<InstanceUuid> {
-        self.chains.keys().map(|(vm, _)| *vm).collect()
+impl Compiler {
+    /// Follows what changed: all instances of this node are compared, of rules and remote instances those that `news` names.
+    pub fn update(
+        &mut self,
+        rules: &BTreeMap<RuleUuid, Rule>,
+        remotes: &BTreeMap<InstanceUuid, RemoteVm>,
+        locals: &[LocalVm],
+        news: &News,
+    ) {
+        self.put_locals(locals);
+        let known = || self.peers.members().keys().filter(|(here, _)| !here).map(|(_, uuid)| *uuid);
+        let changed: BTreeSet<InstanceUuid> = match news.all {
+            true => known().chain(remotes.keys().copied()).collect(),
+            false => news.remote_vms.clone(),
+        };
+        for uuid in changed {
+            let member = remotes.get(&uuid).map(Member::remote);
+            self.peers.put((false, uuid), member, &mut self.desired.peers, &mut self.touched);
+        }
+        let changed: BTreeSet<RuleUuid> = match news.all {
+            true => self.rules.keys().chain(rules.keys()).copied().collect(),
+            false => news.rules.clone(),
+        };
+        for uuid in changed {
+            self.put_rule(uuid, rules.get(&uuid));
+        }
+        self.finish();
     }
 
-    /// With these chains for their instances, whatever should be in them.
-    pub(crate) fn keeping(&self, chains: &BTreeSet<String>) -> Self {
-        let mut kept = self.clone();
-        for ((vm, direction), chain) in &mut kept.chains {
-            let own = |name: &&String| names::vm_of(name) == Some(*vm) && names::is_of(name, *direction);
-            if let Some(name) = chains.iter().find(own) {
-                chain.name.clone_from(name);
+    /// What exists and is not known.
+    pub(crate) fn set_unknown(&mut self, unknown: Unknown) {
+        self.desired.unknown = unknown;
+    }
+
+    /// What the table should be.
+    pub fn desired(&self) -> &Desired {
+        &self.desired
+    }
+
+    /// Rules that were compiled so far, each direction by itself.
+    pub fn compiled(&self) -> usize {
+        self.compiled
+    }
+
+    /// What may differ from what was in force at the last [`Compiler::settle`].
+    pub(crate) fn touched(&self) -> &Touched {
+        &self.touched
+    }
+
+    /// What should be is in force now; returns the number of this state.
+    pub(crate) fn settle(&mut self) -> u64 {
+        self.touched = Touched::nothing();
+        self.touched.since
+    }
+
+    fn put_locals(&mut self, locals: &[LocalVm]) {
+        let there: HashSet<InstanceUuid> = locals.iter().map(|vm| vm.facts.uuid).collect();
+        let gone: Vec<InstanceUuid> = self.locals.keys().filter(|uuid| !there.contains(uuid)).copied().collect();
+        gone.into_iter().for_each(|uuid| self.put_local(uuid, None));
+        for vm in locals {
+            if self.locals.get(&vm.facts.uuid) != Some(vm) {
+                self.put_local(vm.facts.uuid, Some(vm));
             }
         }
-        kept
     }
 
-    /// True when nobody's firewall is enabled: no table is needed.
-    pub fn is_empty(&self) -> bool {
-        self.chains.is_empty()
+    fn put_local(&mut self, uuid: InstanceUuid, vm: Option<&LocalVm>) {
+        let before = match vm {
+            Some(vm) => self.locals.insert(uuid, vm.clone()),
+            None => self.locals.remove(&uuid),
+        };
+        let linked = |vm: &LocalVm| (vm.facts.firewall_enabled, vm.ports.clone());
+        self.touched.links |= before.as_ref().map(linked) != vm.map(linked);
+        let key = (true, uuid);
+        self.peers.put(key, vm.map(|vm| Member::local(&vm.facts)), &mut self.desired.peers, &mut self.touched);
+        let subject = vm.filter(|vm| vm.facts.firewall_enabled).map(|vm| Member::subject(&vm.facts));
+        if self.filtered.get(&key) == subject.as_ref() {
+            return;
+        }
+        self.filtered.put(key, subject.clone());
+        for direction in BOTH {
+            self.dirty.insert((uuid, direction));
+            for (_, _, rule) in self.chains.remove(&(uuid, direction)).unwrap_or_default().into_keys() {
+                self.leave(rule, direction);
+            }
+            let Some(subject) = &subject else { continue };
+            self.chains.insert((uuid, direction), BTreeMap::new());
+            let owners: BTreeSet<Option<OwnerUuid>> = [subject.owner, None].into();
+            let mut rules: BTreeSet<RuleUuid> = BTreeSet::new();
+            for name in subject.names(uuid) {
+                let mut place = (direction, None, name);
+                for owner in &owners {
+                    place.1 = *owner;
+                    rules.extend(self.by_subject.get(&place).into_iter().flatten());
+                }
+            }
+            rules.into_iter().for_each(|rule| self.enter(rule, direction, uuid));
+        }
     }
-}
 
-/// Compiles the rules for the instances of this node. Disabled rules, and those that change nothing, are left out.
-pub fn compile(rules: &[Rule], locals: &[LocalVm], remotes: &[RemoteVm]) -> Desired {
-    let mut desired = Desired::default();
-    let subjects = Index::new(locals.iter().filter(|vm| vm.facts.firewall_enabled).map(|vm| Member::local(&vm.facts)));
-    let peers = Index::new(locals.iter().map(|vm| Member::local(&vm.facts)).chain(remotes.iter().map(Member::remote)));
-    for vm in locals {
-        for port in &vm.ports {
-            desired.networks.extend(port.networks.iter().cloned());
+    fn put_rule(&mut self, uuid: RuleUuid, rule: Option<&Rule>) {
+        let rule = rule.filter(|rule| rule.enabled && BOTH.into_iter().any(|direction| rule.has_effect(direction)));
+        if self.rules.get(&uuid) == rule {
+            return;
         }
-        if !vm.facts.firewall_enabled {
-            continue;
-        }
-        for port in &vm.ports {
-            desired.links.insert(port.link.clone(), vm.facts.uuid);
-            desired.dhcp.extend(port.dhcp.then(|| port.link.clone()));
-            desired.addrconf.extend(port.addrconf.then(|| port.link.clone()));
-        }
-    }
-    for direction in [Direction::In, Direction::Out] {
-        let mut concerned: BTreeMap<InstanceUuid, Vec<&Rule>> = BTreeMap::new();
-        for rule in rules.iter().filter(|rule| rule.enabled && rule.has_effect(direction)) {
-            for member in subjects.subjects(rule, direction) {
-                let rules = concerned.entry(member.uuid).or_default();
-                // One that is named by several targets comes several times in a row or not at all.
-                if rules.last().is_none_or(|last| !std::ptr::eq(*last, rule)) {
-                    rules.push(rule);
+        if let Some(before) = self.rules.remove(&uuid) {
+            for direction in BOTH.into_iter().filter(|direction| before.has_effect(*direction)) {
+                for place in places(&before, direction) {
+                    if let Some(rules) = self.by_subject.get_mut(&place) {
+                        rules.remove(&uuid);
+                        if rules.is_empty() {
+                            self.by_subject.remove(&place);
+                        }
+                    }
+                }
+                for vm in self.subjects(&before, direction) {
+                    let chain = self.chains.get_mut(&(vm, direction));
+                    if chain.is_some_and(|chain| chain.remove(&order(&before, direction)).is_some()) {
+                        self.leave(uuid, direction);
+                        self.dirty.insert((vm, direction));
+                    }
                 }
             }
         }
-        let mut compiled: HashMap<*const Rule, Arc<Lines>> = HashMap::new();
-        for vm in locals.iter().filter(|vm| vm.facts.firewall_enabled) {
-            let mut rules = concerned.remove(&vm.facts.uuid).unwrap_or_default();
-            rules.sort_by_key(|rule| order(rule, direction));
-            let mut own = Vec::with_capacity(rules.len());
-            for rule in rules {
-                let ready = compiled.entry(rule).or_insert_with(|| Arc::new(lines_of(rule, direction, &peers, &mut desired)));
-                own.push(ready.clone());
+        let Some(rule) = rule else { return };
+        self.rules.insert(uuid, rule.clone());
+        for direction in BOTH.into_iter().filter(|direction| rule.has_effect(*direction)) {
+            for place in places(rule, direction) {
+                self.by_subject.entry(place).or_default().insert(uuid);
             }
-            let content: String = own.iter().map(|lines| lines.digest.as_str()).collect();
-            let name = names::chain(direction, vm.facts.uuid, &content);
-            desired.chains.insert((vm.facts.uuid, direction), Chain { name, rules: own });
+            self.subjects(rule, direction).into_iter().for_each(|vm| self.enter(uuid, direction, vm));
         }
     }
-    desired
+
+    /// Whom a rule filters in a direction.
+    fn subjects(&self, rule: &Rule, direction: Direction) -> BTreeSet<InstanceUuid> {
+        let names = rule.subjects(direction).targets().iter().filter_map(Name::of);
+        names.flat_map(|name| self.filtered.named(rule.owner, false, &name)).map(|(_, uuid)| uuid).collect()
+    }
+
+    /// A rule comes into a chain.
+    fn enter(&mut self, uuid: RuleUuid, direction: Direction, vm: InstanceUuid) {
+        let (Some(rule), Some(chain)) = (self.rules.get(&uuid), self.chains.get_mut(&(vm, direction))) else { return };
+        let (part, chains) = self.parts.entry((uuid, direction)).or_insert_with(|| {
+            self.compiled += 1;
+            let part = Part::new(rule, direction);
+            for (name, content) in &part.fixed {
+                let users = self.fixed.entry(name.clone()).or_default();
+                *users += 1;
+                if *users == 1 {
+                    self.desired.fixed.insert(name.clone(), content.clone());
+                    self.touched.sets.insert(name.clone());
+                }
+            }
+            for set in &part.peers {
+                self.peers.acquire(set, &mut self.desired.peers, &mut self.touched);
+            }
+            (Arc::new(part), 0)
+        });
+        if chain.insert(order(rule, direction), part.clone()).is_none() {
+            *chains += 1;
+        }
+        self.dirty.insert((vm, direction));
+    }
+
+    /// A rule has left a chain.
+    fn leave(&mut self, uuid: RuleUuid, direction: Direction) {
+        let Some((_, chains)) = self.parts.get_mut(&(uuid, direction)) else { return };
+        *chains -= 1;
+        if *chains == 0
+            && let Some((part, _)) = self.parts.remove(&(uuid, direction))
+        {
+            // What takes its place may need the same sets.
+            self.released.push(part);
+        }
+    }
+
+    /// Makes the chains anew that an update concerned, and forgets what nobody needs any more.
+    fn finish(&mut self) {
+        for part in std::mem::take(&mut self.released) {
+            for (name, _) in &part.fixed {
+                let Some(users) = self.fixed.get_mut(name) else { continue };
+                *users -= 1;
+                if *users == 0 {
+                    self.fixed.remove(name);
+                    self.desired.fixed.remove(name);
+                    self.touched.sets.insert(name.clone());
+                }
+            }
+            for set in &part.peers {
+                self.peers.release(set, &mut self.desired.peers, &mut self.touched);
+            }
+        }
+        for (vm, direction) in std::mem::take(&mut self.dirty) {
+            let key = (vm, direction);
+            match self.chains.get(&key) {
+                Some(parts) => drop(self.desired.chains.insert(key, Chain::new(vm, direction, parts.values().cloned().collect()))),
+                None => drop(self.desired.chains.remove(&key)),
+            }
+            self.touched.chains.insert(key);
+        }
+        if self.touched.links {
+            self.link();
+        }
+    }
+
+    fn link(&mut self) {
+        let desired = &mut self.desired;
+        desired.links.clear();
+        [&mut desired.dhcp, &mut desired.addrconf].into_iter().for_each(BTreeSet::clear);
+        desired.networks.clear();
+        for (uuid, vm) in &self.locals {
+            desired.networks.extend(vm.ports.iter().flat_map(|port| port.networks.iter().cloned()));
+            for port in vm.ports.iter().filter(|_| vm.facts.firewall_enabled) {
+                desired.links.insert(port.link.clone(), *uuid);
+                desired.dhcp.extend(port.dhcp.then(|| port.link.clone()));
+                desired.addrconf.extend(port.addrconf.then(|| port.link.clone()));
+            }
+        }
+    }
 }
 
-/// Higher priorities first; among equals what overrides comes first, then an order that does not change.
-fn order(rule: &Rule, direction: Direction) -> (u8, u8, RuleUuid) {
+/// Where a rule is found by the instances that it filters.
+fn places(rule: &Rule, direction: Direction) -> impl Iterator<Item = (Direction, Option<OwnerUuid>, Name)> {
+    let names: BTreeSet<Name> = rule.subjects(direction).targets().iter().filter_map(Name::of).collect();
+    let owner = rule.owner;
+    names.into_iter().map(move |name| (direction, owner, name))
+}
+
+fn order(rule: &Rule, direction: Direction) -> Order {
     let overrides = match direction {
         Direction::In => Action::Allow,
         Direction::Out => Action::Block,
     };
     (u8::MAX - rule.spec.priority, u8::from(rule.spec.action != overrides), rule.uuid)
-}
-
-/// The lines of a rule in one direction, and the sets that they need.
-fn lines_of(rule: &Rule, direction: Direction, peers: &Index<'_>, desired: &mut Desired) -> Lines {
-    let (protocol, families): (u8, &[bool]) = match &rule.spec.protocol {
-        Protocol::Tcp(_) => (line::TCP, &[false, true]),
-        Protocol::Udp(_) => (line::UDP, &[false, true]),
-        Protocol::Icmp(_) => (line::ICMP, &[false]),
-        Protocol::Icmp6(_) => (line::ICMP6, &[true]),
-        Protocol::Ah => (line::AH, &[false, true]),
-        Protocol::Esp => (line::ESP, &[false, true]),
-    };
-    let transports = transports(&rule.spec.protocol, desired);
-    let remotes = remotes(rule, direction, families, peers, desired);
-    let mut lines = Vec::with_capacity(remotes.len() * transports.len());
-    for remote in &remotes {
-        for transport in &transports {
-            let (remote, transport) = (remote.clone(), transport.clone());
-            lines.push(Line { protocol, remote, transport, action: rule.spec.action, rule: rule.uuid.to_string() });
-        }
-    }
-    let digest = names::digest(&[&format!("{lines:?}")]);
-    Lines { lines, digest }
-}
-
-fn transports(protocol: &Protocol, desired: &mut Desired) -> Vec<Transport> {
-    match protocol {
-        Protocol::Tcp(ports) | Protocol::Udp(ports) => match ports {
-            Ports::All => vec![Transport::All],
-            Ports::Of(entries) => {
-                let all = entries.iter().map(|entry| (u128::from(entry.first()), u128::from(entry.last()))).collect();
-                let spans = spans::join(all);
-                match spans.as_slice() {
-                    [(first, last)] => {
-                        // Both are ports.
-                        let port = |number: u128| u16::try_from(number).unwrap_or(u16::MAX);
-                        vec![Transport::Ports(port(*first), port(*last))]
-                    }
-                    _ => {
-                        let name = names::ports(&format!("{spans:?}"));
-                        desired.fixed.insert(name.clone(), (2, spans));
-                        vec![Transport::PortsIn(name)]
-                    }
-                }
-            }
-        },
-        Protocol::Icmp(types) | Protocol::Icmp6(types) => match types {
-            IcmpTypes::All => vec![Transport::All],
-            IcmpTypes::Of(types) => {
-                let bare = |number: u8| types.iter().any(|one| one.number == number && one.code.is_none());
-                let mut kept: Vec<IcmpType> = types.iter().filter(|one| one.code.is_none() || !bare(one.number)).copied().collect();
-                kept.dedup();
-                kept.into_iter().map(Transport::Icmp).collect()
-            }
-        },
-        Protocol::Ah | Protocol::Esp => vec![Transport::All],
-    }
-}
-
-/// What the other end's address is compared with: one entry for each set, so that a packet matches when any of them fits.
-fn remotes(rule: &Rule, direction: Direction, families: &[bool], peers: &Index<'_>, desired: &mut Desired) -> Vec<Remote> {
-    let targets = rule.peers(direction).targets();
-    if targets.contains(&Target::Any) {
-        return match families {
-            [ipv6] => vec![Remote::Family { ipv6: *ipv6 }],
-            _ => vec![Remote::Any],
-        };
-    }
-    let mut remotes = Vec::new();
-    for &ipv6 in families {
-        if let Some(remote) = listed(targets, ipv6, desired) {
-            remotes.push(remote);
-        }
-    }
-    let owner = rule.owner.map(|owner| owner.to_string()).unwrap_or_default();
-    for target in targets.iter().filter(|target| matches!(target, Target::AllVms | Target::Tag { .. } | Target::Vm(_))) {
-        for &ipv6 in families {
-            let set = names::peers(ipv6, &owner, &format!("{target:?}"));
-            // Most targets are named by many rules.
-            if let Entry::Vacant(vacant) = desired.peers.entry(set.clone()) {
-                let ips = peers.peers(rule.owner, target).flat_map(|member| member.ips.iter().copied());
-                vacant.insert(ips.filter(|ip| ip.is_ipv6() == ipv6).collect());
-            }
-            remotes.push(Remote::In { set, ipv6 });
-        }
-    }
-    remotes
-}
-
-/// Addresses and subnets that the rule lists, of one family.
-fn listed(targets: &[Target], ipv6: bool, desired: &mut Desired) -> Option<Remote> {
-    let nets = targets.iter().filter_map(|target| match target {
-        Target::Ip(address) => Some(address.ip().into()),
-        Target::Subnet(subnet) => Some(subnet.net()),
-        _ => None,
-    });
-    let all: Spans = nets.filter(|net: &ipnet::IpNet| net.addr().is_ipv6() == ipv6).map(|net| spans::of_net(&net)).collect();
-    if all.is_empty() {
-        return None;
-    }
-    let spans = spans::join(all);
-    let bytes = if ipv6 { 16 } else { 4 };
-    let everything = if ipv6 { (0, u128::MAX) } else { (0, u128::from(u32::MAX)) };
-    if spans == [everything] {
-        return Some(Remote::Family { ipv6 });
-    }
-    let set = names::listed(ipv6, &format!("{spans:?}"));
-    desired.fixed.insert(set.clone(), (bytes, spans));
-    Some(Remote::In { set, ipv6 })
 }

@@ -4,11 +4,13 @@ use std::{borrow::Cow, collections::BTreeSet, fs, path::PathBuf, time::Duration}
 
 use triton_files::{Layout, Lock, steps};
 use triton_fwrule::Direction;
-use triton_nft::{Batch, Content, Counter, Family, Nft, NftError, StoredRule};
+use triton_nft::{Batch, Content, Counter, Family, Nft, NftError, StoredRule, Watch};
 use triton_types::InstanceUuid;
 
 use crate::{
-    Backend, Desired, FirewallError, names,
+    Backend, Compiler, Desired, FirewallError,
+    desired::Touched,
+    names,
     plan::{self, Present},
     table::{self, TABLE},
     whole,
@@ -24,8 +26,26 @@ const TRIES: usize = 10;
 pub struct Filter {
     nft: Nft,
     lock: PathBuf,
-    /// What there is since the last change by this one, and the generation of the rules that it is of.
-    last: Option<(u32, Present)>,
+    /// What there is since the last change by this one.
+    last: Option<Remembered>,
+    /// Tells whether that is still so when others changed other tables; there once something is remembered.
+    watch: Option<Watch>,
+    readings: usize,
+}
+
+/// What there is, the generation of the rules that it is of, and which state of a compiler that was ([`Touched::since`]).
+#[derive(Debug)]
+struct Remembered {
+    generation: u32,
+    present: Present,
+    state: u64,
+}
+
+/// What a change did, and the instances that were not judged before.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    pub(crate) applied: Applied,
+    pub(crate) unjudged: BTreeSet<InstanceUuid>,
 }
 
 /// What a change did.
@@ -54,7 +74,7 @@ impl Filter {
     /// # Errors
     /// Without the right to change rules, or on a kernel without nf_tables.
     pub fn open(layout: &Layout) -> Result<Self, FirewallError> {
-        Ok(Self { nft: Nft::open()?, lock: layout.at("/run/triton/firewall.lock"), last: None })
+        Ok(Self { nft: Nft::open()?, lock: layout.at("/run/triton/firewall.lock"), last: None, watch: None, readings: 0 })
     }
 
     /// How connections are known, if the table is there with the rules of this version.
@@ -77,7 +97,7 @@ impl Filter {
     /// What was in force still is.
     pub fn apply(&mut self, desired: &Desired) -> Result<Applied, FirewallError> {
         let _lock = Lock::take(&self.lock, "change the firewall", PATIENCE)?;
-        self.apply_locked(desired, false)
+        Ok(self.apply_locked(desired, None, false)?.applied)
     }
 
     /// As [`Filter::apply`], and makes the table anew when it has not exactly the lines that it was made with.
@@ -86,40 +106,71 @@ impl Filter {
     /// What was in force still is.
     pub fn repair(&mut self, desired: &Desired) -> Result<Applied, FirewallError> {
         let _lock = Lock::take(&self.lock, "repair the firewall", PATIENCE)?;
-        self.apply_locked(desired, true)
+        Ok(self.apply_locked(desired, None, true)?.applied)
     }
 
-    fn apply_locked(&mut self, desired: &Desired, look_closely: bool) -> Result<Applied, FirewallError> {
+    /// As [`Filter::apply`] with what the compiler has; looks only at what the compiler touched since the last time, if nobody else changed the
+    /// table meanwhile. `closely`: as [`Filter::repair`].
+    ///
+    /// # Errors
+    /// What was in force still is, and the next call compares everything.
+    pub fn follow(&mut self, compiler: &mut Compiler, closely: bool) -> Result<Applied, FirewallError> {
+        Ok(self.followed(compiler, closely)?.applied)
+    }
+
+    /// [`Filter::follow`] with all that is to be told of it.
+    pub(crate) fn followed(&mut self, compiler: &mut Compiler, closely: bool) -> Result<Outcome, FirewallError> {
+        let _lock = Lock::take(&self.lock, "change the firewall", PATIENCE)?;
+        let outcome = self.apply_locked(compiler.desired(), Some(compiler.touched()), closely)?;
+        let state = compiler.settle();
+        if let Some(last) = &mut self.last {
+            last.state = state;
+        }
+        Ok(outcome)
+    }
+
+    /// How often the whole table was read so far.
+    pub fn readings(&self) -> usize {
+        self.readings
+    }
+
+    fn apply_locked(&mut self, desired: &Desired, touched: Option<&Touched>, closely: bool) -> Result<Outcome, FirewallError> {
         for _ in 0..TRIES {
             let mut generation = self.nft.generation()?;
+            let last = self.last.take().filter(|_| !closely);
+            let last = last.filter(|last| last.generation == generation || self.is_untouched(last.generation, generation));
             let backend = self.backend()?;
             if desired.is_empty() {
                 return self.remove(backend.is_some());
             }
-            let (desired, batch, present, made) = match backend {
+            let (desired, batch, present, made, unjudged) = match backend {
                 Some(backend) => {
                     let native = backend == Backend::Native;
-                    let last = self.last.take().filter(|(seen, _)| *seen == generation && !look_closely);
-                    let (present, desired, whole) = match self.present(desired, backend, last, look_closely) {
+                    // What is not known may be of anything.
+                    let known = touched.filter(|_| desired.unknown == Default::default());
+                    let scope = known.filter(|touched| last.as_ref().is_some_and(|last| last.state == touched.since));
+                    let (present, desired, whole) = match self.present(desired, backend, last.map(|last| last.present), closely) {
                         // Somebody emptied the table meanwhile.
                         Err(error) if error.is_missing() => continue,
                         result => result?,
                     };
+                    let unjudged = plan::unjudged(&present, &desired, scope);
                     if whole {
-                        let (batch, present) = plan::between(present, &desired, Batch::new(Family::Bridge, TABLE));
-                        (desired, batch, present, false)
+                        let (batch, present) = plan::between(present, &desired, scope, Batch::new(Family::Bridge, TABLE));
+                        (desired, batch, present, false, unjudged)
                     } else {
                         let fresh = Present { zones_before: present.zones.unwrap_or_default(), ..Present::fresh(native) };
-                        let (batch, present) = plan::between(fresh, &desired, table::build(backend, self.turn()?));
-                        (desired, batch, present, true)
+                        let (batch, present) = plan::between(fresh, &desired, None, table::build(backend, self.turn()?));
+                        (desired, batch, present, true, unjudged)
                     }
                 }
                 None => {
                     let backend = self.probe()?;
                     generation = self.nft.generation()?;
+                    let unjudged = desired.instances().difference(&self.instances()?).copied().collect();
                     let anew = table::build(backend, self.turn()?);
-                    let (batch, present) = plan::between(Present::fresh(backend == Backend::Native), desired, anew);
-                    (Cow::Borrowed(desired), batch, present, true)
+                    let (batch, present) = plan::between(Present::fresh(backend == Backend::Native), desired, None, anew);
+                    (Cow::Borrowed(desired), batch, present, true, unjudged)
                 }
             };
             let messages = batch.len();
@@ -130,16 +181,32 @@ impl Filter {
                 result => {
                     result?;
                     steps::reached("firewall.committed");
-                    // The next change need not read what nobody but this one changed.
-                    let next = generation.wrapping_add(u32::from(messages > 0));
-                    if desired.unknown == Default::default() && self.nft.generation()? == next {
-                        self.last = Some((next, present));
-                    }
-                    return Ok(Applied { messages, made });
+                    self.remember(&desired, generation.wrapping_add(u32::from(messages > 0)), present)?;
+                    return Ok(Outcome { applied: Applied { messages, made }, unjudged });
                 }
             }
         }
         Err(NftError::Changed.into())
+    }
+
+    /// The next change need not read what nobody but this one changed.
+    fn remember(&mut self, desired: &Desired, generation: u32, present: Present) -> Result<(), FirewallError> {
+        let mut followed = self.watch.is_some();
+        if !followed {
+            self.watch = Watch::open(TABLE).ok();
+            // What was changed before it was open, nobody told.
+            followed = self.nft.generation()? == generation;
+        }
+        // What is not known is looked for in the table each time.
+        if followed && desired.unknown == Default::default() {
+            self.last = Some(Remembered { generation, present, state: 0 });
+        }
+        Ok(())
+    }
+
+    fn is_untouched(&mut self, since: u32, now: u32) -> bool {
+        let asked = self.watch.as_mut().map(|watch| watch.is_untouched(since, now));
+        matches!(asked, Some(Ok(true)))
     }
 
     /// What there is, what should be with regard to what is not known, and whether every line is as it was made.
@@ -147,12 +214,15 @@ impl Filter {
         &mut self,
         desired: &'a Desired,
         backend: Backend,
-        last: Option<(u32, Present)>,
-        look_closely: bool,
+        last: Option<Present>,
+        closely: bool,
     ) -> Result<(Present, Cow<'a, Desired>, bool), NftError> {
         let present = match last {
-            Some((_, present)) => present,
-            None => Present::read(&mut self.nft, desired, backend == Backend::Native)?,
+            Some(present) => present,
+            None => {
+                self.readings += 1;
+                Present::read(&mut self.nft, desired, backend == Backend::Native)?
+            }
         };
         let desired = if desired.unknown.rules.is_empty() {
             Cow::Borrowed(desired)
@@ -165,7 +235,7 @@ impl Filter {
             let kept = self.nft.all_rules(Family::Bridge, TABLE, of_unknown)?;
             Cow::Owned(desired.keeping(&kept.into_iter().flatten().collect()))
         };
-        let whole = !look_closely || whole::is_whole(&mut self.nft, backend, &present, &desired)?;
+        let whole = !closely || whole::is_whole(&mut self.nft, backend, &present, &desired)?;
         Ok((present, desired, whole))
     }
 
@@ -175,9 +245,10 @@ impl Filter {
         Ok(table::behind(chains.iter().find(|chain| chain.name == "forward").and_then(|chain| chain.priority)))
     }
 
-    fn remove(&mut self, there: bool) -> Result<Applied, FirewallError> {
+    fn remove(&mut self, there: bool) -> Result<Outcome, FirewallError> {
+        let removed = |messages| Outcome { applied: Applied { messages, made: false }, unjudged: BTreeSet::new() };
         if !there && !self.nft.has_table(Family::Bridge, TABLE)? {
-            return Ok(Applied { messages: 0, made: false });
+            return Ok(removed(0));
         }
         if self.nft.has_table(Family::Inet, table::MARKS)? {
             self.nft.commit(Batch::new(Family::Inet, table::MARKS).without_table())?;
@@ -185,7 +256,7 @@ impl Filter {
         let batch = Batch::new(Family::Bridge, TABLE).without_table();
         let messages = batch.len();
         self.nft.commit(batch)?;
-        Ok(Applied { messages, made: false })
+        Ok(removed(messages))
     }
 
     /// Finds out how connections can be known on this kernel; prepares what it takes.

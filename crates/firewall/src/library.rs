@@ -6,7 +6,8 @@ use triton_files::Layout;
 use triton_types::InstanceUuid;
 
 use crate::{
-    Applied, Change, Changed, Contents, Desired, Filter, FirewallError, LocalVm, Store, change, compile,
+    Applied, Change, Changed, Compiler, Contents, Filter, FirewallError, LocalVm, Store, change,
+    filter::Outcome,
     revoke::{self, Revocation},
 };
 
@@ -14,6 +15,7 @@ use crate::{
 #[derive(Debug)]
 pub struct Firewall {
     store: Store,
+    compiler: Compiler,
     filter: Filter,
     revocation: Revocation,
 }
@@ -24,7 +26,8 @@ impl Firewall {
     /// # Errors
     /// Without the right to change rules, or on a kernel without nf_tables.
     pub fn open(layout: &Layout) -> Result<Self, FirewallError> {
-        Ok(Self { store: Store::new(layout), filter: Filter::open(layout)?, revocation: Revocation::read(layout)? })
+        let (store, compiler) = (Store::new(layout), Compiler::default());
+        Ok(Self { store, compiler, filter: Filter::open(layout)?, revocation: Revocation::read(layout)? })
     }
 
     /// What is stored now. A change that somebody began and did not end is ended first.
@@ -34,6 +37,15 @@ impl Firewall {
     pub fn load(&mut self) -> Result<&Contents, FirewallError> {
         self.store.settle()?;
         Ok(self.store.load()?)
+    }
+
+    /// As [`Firewall::load`], at the cost of a question when nobody changed a file by this library, or added, replaced or removed one otherwise.
+    ///
+    /// # Errors
+    /// As [`Firewall::load`].
+    pub fn refresh(&mut self) -> Result<&Contents, FirewallError> {
+        self.store.settle()?;
+        Ok(self.store.refresh()?)
     }
 
     /// What the last call of another function found to be stored.
@@ -55,7 +67,7 @@ impl Firewall {
     pub fn change(&mut self, wanted: &Change, locals: impl FnOnce() -> Result<Vec<LocalVm>, String>) -> Result<Changed, FirewallError> {
         let lock = self.store.lock("change rules")?;
         let locals = locals().map_err(FirewallError::Instances)?;
-        let planned = change::plan(wanted, self.store.load()?, &locals)?;
+        let planned = change::plan(wanted, self.store.refresh()?, &locals)?;
         self.store.write(&lock, &planned.writes)?;
         triton_files::steps::reached("firewall.stored");
         self.store.absorb(planned.writes)?;
@@ -79,7 +91,7 @@ impl Firewall {
     pub fn converge(&mut self, locals: impl FnOnce() -> Result<Vec<LocalVm>, String>) -> Result<Applied, FirewallError> {
         let _lock = self.store.lock("put rules in force")?;
         let locals = locals().map_err(FirewallError::Instances)?;
-        self.store.load()?;
+        self.store.refresh()?;
         self.put_in_force(&locals, &BTreeSet::new(), false)
     }
 
@@ -95,19 +107,13 @@ impl Firewall {
         self.put_in_force(&locals, &BTreeSet::new(), true)
     }
 
-    fn desired(&self, locals: &[LocalVm]) -> Desired {
-        let contents = self.store.contents();
-        let rules: Vec<_> = contents.rules.values().cloned().collect();
-        let remote_vms: Vec<_> = contents.remote_vms.values().cloned().collect();
-        Desired { unknown: contents.unknown(), ..compile(&rules, locals, &remote_vms) }
-    }
-
     /// `changed` are instances whose rules changed.
     fn put_in_force(&mut self, locals: &[LocalVm], changed: &BTreeSet<InstanceUuid>, whole: bool) -> Result<Applied, FirewallError> {
-        let desired = self.desired(locals);
-        let before = self.filter.instances()?;
-        let applied = if whole { self.filter.repair(&desired)? } else { self.filter.apply(&desired)? };
-        let mut anew: BTreeSet<InstanceUuid> = desired.instances().difference(&before).copied().collect();
+        let news = self.store.take_news();
+        let contents = self.store.contents();
+        self.compiler.update(&contents.rules, &contents.remote_vms, locals, &news);
+        self.compiler.set_unknown(contents.unknown());
+        let Outcome { applied, unjudged: mut anew } = self.filter.followed(&mut self.compiler, whole)?;
         if self.revocation == Revocation::OnChange {
             anew.extend(changed);
         }

@@ -48,11 +48,12 @@ pub(crate) fn ports(content: &str) -> String {
 
 /// The chain of what an instance may receive or send, with these rules.
 pub(crate) fn chain(direction: Direction, vm: InstanceUuid, content: &str) -> String {
-    let which = match direction {
-        Direction::In => CHAINS[0],
-        Direction::Out => CHAINS[1],
-    };
-    format!("{which}{vm}_{}", digest(&[content]))
+    format!("{}{}", chains_of(direction, vm), digest(&[content]))
+}
+
+/// With what the names of an instance's chains of a direction begin, whatever their content.
+pub(crate) fn chains_of(direction: Direction, vm: InstanceUuid) -> String {
+    format!("{}{vm}_", CHAINS[usize::from(direction == Direction::Out)])
 }
 
 /// The chain that leads to the one of what an instance may receive or send, whatever its rules are.

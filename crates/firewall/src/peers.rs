@@ -1,9 +1,6 @@
-//! Who is meant by a target, by owner: indexes over all instances (sections 5.2 and 5.6).
+//! Who is meant by a target, by owner: indexes that are made for one question about many instances (sections 5.2 and 5.6).
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    net::IpAddr,
-};
+use std::collections::HashMap;
 
 use triton_fwrule::{Direction, RemoteVm, Rule, Tags, Target, VmFacts};
 use triton_types::{InstanceUuid, OwnerUuid};
@@ -14,16 +11,15 @@ pub(crate) struct Member<'a> {
     pub(crate) uuid: InstanceUuid,
     pub(crate) owner: Option<OwnerUuid>,
     pub(crate) tags: &'a Tags,
-    pub(crate) ips: &'a BTreeSet<IpAddr>,
 }
 
 impl<'a> Member<'a> {
     pub(crate) fn local(vm: &'a VmFacts) -> Self {
-        Self { uuid: vm.uuid, owner: vm.owner, tags: &vm.tags, ips: &vm.ips }
+        Self { uuid: vm.uuid, owner: vm.owner, tags: &vm.tags }
     }
 
     pub(crate) fn remote(vm: &'a RemoteVm) -> Self {
-        Self { uuid: vm.uuid, owner: vm.owner, tags: &vm.tags, ips: &vm.ips }
+        Self { uuid: vm.uuid, owner: vm.owner, tags: &vm.tags }
     }
 }
 

@@ -9,7 +9,11 @@ use triton_fwrule::Direction;
 use triton_nft::{Batch, DataType, Element, Family, Key, Nft, NftError, Rule, SetSpec, Stored};
 use triton_types::InstanceUuid;
 
-use crate::{Desired, compile::Chain, names, spans, table};
+use crate::{
+    Desired,
+    desired::{Chain, Touched},
+    names, spans, table,
+};
 
 /// The table as it is in the kernel.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -86,7 +90,9 @@ impl Present {
 
     /// The table as it is right after it was made.
     pub(crate) fn fresh(native: bool) -> Self {
-        Self { zones: native.then(BTreeMap::new), ..Self::default() }
+        let maps = [names::EGRESS, names::INGRESS].map(|map| (map, BTreeMap::new())).into();
+        let links = [names::DHCP, names::ADDRCONF].map(|set| (set, BTreeSet::new())).into();
+        Self { maps, links, zones: native.then(BTreeMap::new), ..Self::default() }
     }
 }
 
@@ -98,9 +104,10 @@ fn addresses<'a>(all: impl IntoIterator<Item = &'a IpAddr>) -> Vec<Element> {
     all.into_iter().map(|ip| Element::new(Key::default().and_address(*ip))).collect()
 }
 
-/// Adds to `batch` what turns `present` into `desired`; returns it with what will be there then.
-pub(crate) fn between(mut present: Present, desired: &Desired, mut batch: Batch) -> (Batch, Present) {
-    for (name, (bytes, spans)) in &desired.fixed {
+/// Adds to `batch` what turns `present` into `desired`; returns it with what will be there then. With `touched`, only that is looked at: all
+/// else is known to be as it should.
+pub(crate) fn between(mut present: Present, desired: &Desired, touched: Option<&Touched>, mut batch: Batch) -> (Batch, Present) {
+    for (name, (bytes, spans)) in of(&desired.fixed, touched.map(|touched| &touched.sets)) {
         if !present.sets.contains(name) {
             let kind = match bytes {
                 2 => DataType::Port,
@@ -111,33 +118,67 @@ pub(crate) fn between(mut present: Present, desired: &Desired, mut batch: Batch)
             present.sets.insert(name.clone());
         }
     }
-    for (name, wanted) in &desired.peers {
-        if !present.sets.contains(name) {
-            let kind = if name.starts_with("peers6") { DataType::Ipv6 } else { DataType::Ipv4 };
-            batch = batch.set(&SetSpec::new(name, &[kind]));
-            present.sets.insert(name.clone());
-        }
-        let has = present.peers.entry(name.clone()).or_default();
-        if has == wanted {
-            continue;
-        }
-        if !desired.unknown.remote_vms {
-            batch = batch.remove_elements(name, &addresses(has.difference(wanted)));
-            has.retain(|address| wanted.contains(address));
-        }
-        batch = batch.elements(name, &addresses(wanted.difference(has)));
-        has.extend(wanted);
+    for (name, wanted) in of(&desired.peers, touched.map(|touched| &touched.sets)) {
+        batch = change_peers(batch, name, wanted, &mut present, desired.unknown.remote_vms);
     }
-    let wanted: BTreeSet<&str> = desired.chains.values().map(|chain| chain.name.as_str()).collect();
-    for ((vm, direction), chain) in &desired.chains {
+    for ((vm, direction), chain) in of(&desired.chains, touched.map(|touched| &touched.chains)) {
         if !present.chains.contains(&chain.name) {
             batch = new_chain(batch, *direction, chain);
             present.chains.insert(chain.name.clone());
         }
         batch = lead(batch, names::entry(*direction, *vm), &chain.name, &mut present.entries);
     }
+    if touched.is_none_or(|touched| touched.links) {
+        batch = change_links(batch, &mut present, desired);
+    }
+    // What is not needed goes last: nothing names it any more.
+    let (entries, chains, sets) = unneeded(&present, desired, touched);
+    for entry in entries {
+        batch = batch.without_chain(&entry);
+        present.entries.remove(&entry);
+    }
+    for chain in chains {
+        batch = batch.without_chain(&chain);
+        present.chains.remove(&chain);
+    }
+    for set in sets {
+        batch = batch.without_set(&set);
+        present.sets.remove(&set);
+        present.peers.remove(&set);
+    }
+    (batch, present)
+}
+
+/// All of a map, or what it has of these.
+fn of<'a, K: Ord, V>(all: &'a BTreeMap<K, V>, these: Option<&'a BTreeSet<K>>) -> Box<dyn Iterator<Item = (&'a K, &'a V)> + 'a> {
+    match these {
+        None => Box::new(all.iter()),
+        Some(these) => Box::new(these.iter().filter_map(|key| all.get_key_value(key))),
+    }
+}
+
+fn change_peers(mut batch: Batch, name: &str, wanted: &BTreeSet<IpAddr>, present: &mut Present, unknown: bool) -> Batch {
+    if !present.sets.contains(name) {
+        let kind = if name.starts_with("peers6") { DataType::Ipv6 } else { DataType::Ipv4 };
+        batch = batch.set(&SetSpec::new(name, &[kind]));
+        present.sets.insert(name.to_owned());
+    }
+    let has = present.peers.entry(name.to_owned()).or_default();
+    if has == wanted {
+        return batch;
+    }
+    if !unknown {
+        batch = batch.remove_elements(name, &addresses(has.difference(wanted)));
+        has.retain(|address| wanted.contains(address));
+    }
+    batch = batch.elements(name, &addresses(wanted.difference(has)));
+    has.extend(wanted);
+    batch
+}
+
+fn change_links(mut batch: Batch, present: &mut Present, desired: &Desired) -> Batch {
     for (map, direction) in [(names::EGRESS, Direction::Out), (names::INGRESS, Direction::In)] {
-        batch = dispatch(batch, map, direction, &mut present, desired);
+        batch = dispatch(batch, map, direction, present, desired);
     }
     for (set, wanted) in [(names::DHCP, &desired.dhcp), (names::ADDRCONF, &desired.addrconf)] {
         let has = present.links.entry(set).or_default();
@@ -147,32 +188,45 @@ pub(crate) fn between(mut present: Present, desired: &Desired, mut batch: Batch)
         has.clone_from(wanted);
     }
     let before = std::mem::take(&mut present.zones_before);
-    if let Some(zones) = &mut present.zones {
-        batch = new_zones(batch, zones, &before, &desired.networks);
+    match &mut present.zones {
+        Some(zones) => new_zones(batch, zones, &before, &desired.networks),
+        None => batch,
     }
-    // What is not needed goes last: nothing names it any more.
-    let needed: BTreeSet<String> = desired.chains.keys().map(|(vm, direction)| names::entry(*direction, *vm)).collect();
-    let entries: Vec<String> = present.entries.keys().filter(|name| !needed.contains(*name)).cloned().collect();
-    for entry in entries {
-        batch = batch.without_chain(&entry);
-        present.entries.remove(&entry);
-    }
-    let chains: Vec<String> = present.chains.iter().filter(|name| !wanted.contains(name.as_str())).cloned().collect();
-    for chain in chains {
-        batch = batch.without_chain(&chain);
-        present.chains.remove(&chain);
-    }
-    // A chain that stays for a rule which cannot be read may need any of them.
-    if desired.unknown.rules.is_empty() {
-        let needed = |set: &&String| desired.fixed.contains_key(*set) || desired.peers.contains_key(*set);
-        let sets: Vec<String> = present.sets.iter().filter(|set| !needed(set)).cloned().collect();
-        for set in sets {
-            batch = batch.without_set(&set);
-            present.sets.remove(&set);
-            present.peers.remove(&set);
+}
+
+/// Entries, chains and sets that nothing needs.
+fn unneeded(present: &Present, desired: &Desired, touched: Option<&Touched>) -> (Vec<String>, Vec<String>, Vec<String>) {
+    let needed = |set: &&String| desired.fixed.contains_key(*set) || desired.peers.contains_key(*set);
+    let Some(touched) = touched else {
+        let wanted: BTreeSet<&str> = desired.chains.values().map(|chain| chain.name.as_str()).collect();
+        let leading: BTreeSet<String> = desired.chains.keys().map(|(vm, direction)| names::entry(*direction, *vm)).collect();
+        let entries = present.entries.keys().filter(|name| !leading.contains(*name)).cloned().collect();
+        let chains = present.chains.iter().filter(|name| !wanted.contains(name.as_str())).cloned().collect();
+        // A chain that stays for a rule which cannot be read may need any of them.
+        let sets = present.sets.iter().filter(|set| desired.unknown.rules.is_empty() && !needed(set)).cloned().collect();
+        return (entries, chains, sets);
+    };
+    let (mut entries, mut chains) = (BTreeSet::new(), BTreeSet::new());
+    for (vm, direction) in &touched.chains {
+        let wanted = desired.chains.get(&(*vm, *direction)).map(|chain| &chain.name);
+        let entry = names::entry(*direction, *vm);
+        if wanted.is_none() && present.entries.contains_key(&entry) {
+            entries.insert(entry);
         }
+        let begin = names::chains_of(*direction, *vm);
+        let own = present.chains.range(begin.clone()..).take_while(|name| name.starts_with(&begin));
+        chains.extend(own.filter(|name| Some(*name) != wanted).cloned());
     }
-    (batch, present)
+    let sets = touched.sets.iter().filter(|set| present.sets.contains(*set) && !needed(set)).cloned().collect();
+    (entries.into_iter().collect(), chains.into_iter().collect(), sets)
+}
+
+/// Instances that will be judged by this table, and are not now.
+pub(crate) fn unjudged(present: &Present, desired: &Desired, touched: Option<&Touched>) -> BTreeSet<InstanceUuid> {
+    let has = |vm: &InstanceUuid| {
+        [Direction::In, Direction::Out].into_iter().any(|direction| present.entries.contains_key(&names::entry(direction, *vm)))
+    };
+    of(&desired.chains, touched.map(|touched| &touched.chains)).map(|((vm, _), _)| *vm).filter(|vm| !has(vm)).collect()
 }
 
 /// The lines of a chain of an instance.

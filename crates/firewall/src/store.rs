@@ -20,7 +20,12 @@ use triton_files::{FileError, Layout, Lock, read_bounded, remove_if_present, swe
 use triton_fwrule::{Options, RemoteVm, Rule};
 use triton_types::{InstanceUuid, JsonMap, RuleUuid};
 
-use crate::{StoreError, journal};
+use crate::{
+    StoreError,
+    copies::Copies,
+    journal,
+    mark::{Mark, Writing},
+};
 
 /// How long a change waits for another.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -40,6 +45,25 @@ pub struct Contents {
     pub bad: BTreeMap<PathBuf, String>,
     stamps: BTreeMap<PathBuf, Stamp>,
     edition: u64,
+    news: News,
+}
+
+/// Rules and remote instances that are, or were, other ones than somebody knows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct News {
+    /// Any of them.
+    pub all: bool,
+    /// These rules.
+    pub rules: BTreeSet<RuleUuid>,
+    /// These remote instances.
+    pub remote_vms: BTreeSet<InstanceUuid>,
+}
+
+impl News {
+    /// Nothing is known.
+    pub fn everything() -> Self {
+        Self { all: true, ..Self::default() }
+    }
 }
 
 impl Contents {
@@ -83,6 +107,10 @@ pub(crate) struct Unknown {
 pub struct Store {
     layout: Layout,
     contents: Contents,
+    /// While it is so, the contents are those of the files.
+    mark: Option<Mark>,
+    /// Somebody was killed and left what he had half written.
+    leftovers: bool,
 }
 
 /// What to write and to remove.
@@ -103,7 +131,7 @@ impl Writes {
 impl Store {
     /// The store below `layout`. Nothing is read.
     pub fn new(layout: &Layout) -> Self {
-        Self { layout: layout.clone(), contents: Contents::default() }
+        Self { layout: layout.clone(), contents: Contents::default(), mark: None, leftovers: true }
     }
 
     fn rules(&self) -> PathBuf {
@@ -114,28 +142,72 @@ impl Store {
         self.layout.at("/var/fw/vms")
     }
 
-    /// What is stored now. Only files that changed since the last call are read.
+    fn directory(&self) -> PathBuf {
+        self.layout.at("/var/fw")
+    }
+
+    fn read_mark(&self) -> Option<Mark> {
+        Mark::read(&self.directory(), [&self.rules(), &self.remote_vms()])
+    }
+
+    /// What is stored now, as [`Store::load`] says it, if anything shows that a file may have changed; else what it said last.
+    ///
+    /// # Errors
+    /// As [`Store::load`].
+    pub fn refresh(&mut self) -> Result<&Contents, StoreError> {
+        if self.mark.is_some() && self.mark == self.read_mark() {
+            self.layout.check_store()?;
+            return Ok(&self.contents);
+        }
+        self.load()
+    }
+
+    /// What is stored now. All files are looked at; those that changed since the last call are read.
     ///
     /// # Errors
     /// When a directory cannot be listed, or the file system of the node's state is not there: that is not an empty store.
     pub fn load(&mut self) -> Result<&Contents, StoreError> {
         self.layout.check_store()?;
+        let mark = self.read_mark();
+        self.mark = None;
         let (rules, remote_vms) = (self.rules(), self.remote_vms());
         let mut stamps = BTreeMap::new();
         let contents = &mut self.contents;
         let before = std::mem::take(&mut contents.stamps);
-        refresh(&rules, &before, &mut stamps, &mut contents.rules, &mut contents.bad, |uuid: &RuleUuid, object| {
-            let rule = Rule::parse(object, &Options::default()).map_err(|error| error.to_string())?;
-            if rule.uuid == *uuid { Ok(rule) } else { Err(format!("it is about rule {}", rule.uuid)) }
-        })?;
-        refresh(&remote_vms, &before, &mut stamps, &mut contents.remote_vms, &mut contents.bad, |uuid: &InstanceUuid, object| {
-            let vm = RemoteVm::parse(object).map_err(|error| error.to_string())?;
-            if vm.uuid == *uuid { Ok(vm) } else { Err(format!("it is about instance {}", vm.uuid)) }
-        })?;
+        let copies = Copies::new(&self.layout.at("/var/fw"));
+        let mut look = Look { before: &before, stamps: &mut stamps, bad: &mut contents.bad, leftovers: false };
+        look.refresh(
+            &rules,
+            &mut contents.rules,
+            &mut contents.news.rules,
+            |uuid: &RuleUuid, object| {
+                let rule = Rule::parse(object, &Options::default()).map_err(|error| error.to_string())?;
+                if rule.uuid == *uuid { Ok(rule) } else { Err(format!("it is about rule {}", rule.uuid)) }
+            },
+            |uuid| copies.find(*uuid),
+        )?;
+        look.refresh(
+            &remote_vms,
+            &mut contents.remote_vms,
+            &mut contents.news.remote_vms,
+            |uuid: &InstanceUuid, object| {
+                let vm = RemoteVm::parse(object).map_err(|error| error.to_string())?;
+                if vm.uuid == *uuid { Ok(vm) } else { Err(format!("it is about instance {}", vm.uuid)) }
+            },
+            |_| None,
+        )?;
+        self.leftovers = look.leftovers;
         contents.bad.retain(|path, _| stamps.contains_key(path));
         contents.edition += u64::from(stamps != before);
         contents.stamps = stamps;
+        // Whoever changed files meanwhile has said so since.
+        self.mark = mark.filter(|mark| self.read_mark().as_ref() == Some(mark));
         Ok(&self.contents)
+    }
+
+    /// What changed in the contents since the last call of this.
+    pub(crate) fn take_news(&mut self) -> News {
+        std::mem::take(&mut self.contents.news)
     }
 
     /// What [`Store::load`] found at its last call.
@@ -168,7 +240,11 @@ impl Store {
         let lock = Lock::take(&directory.join(".lockfile"), action, PATIENCE)?;
         if let Some(writes) = journal::read(&self.journal())? {
             tracing::warn!(files = writes.files(), "a change of rules was interrupted: it is ended");
-            self.carry_out(&writes)?;
+            let writing = Writing::begin(&directory)?;
+            self.carry_out(&writes, true)?;
+            writing.done()?;
+        } else if Writing::was_interrupted(&directory) {
+            Writing::begin(&directory)?.done()?;
         }
         Ok(lock)
     }
@@ -178,25 +254,36 @@ impl Store {
     /// # Errors
     /// Names the file. What could not be ended is ended by the next one who takes the lock.
     pub(crate) fn write(&self, _lock: &Lock, writes: &Writes) -> Result<(), StoreError> {
-        match writes.files() {
-            0 => Ok(()),
-            1 => self.one(writes),
-            _ => {
-                journal::write(&self.journal(), writes)?;
-                triton_files::steps::reached("firewall.journal");
-                self.carry_out(writes)
-            }
+        if writes.files() == 0 {
+            return Ok(());
         }
+        let writing = Writing::begin(&self.directory())?;
+        if writes.files() == 1 {
+            self.one(writes)?;
+        } else {
+            journal::write(&self.journal(), writes)?;
+            triton_files::steps::reached("firewall.journal");
+            self.carry_out(writes, self.leftovers)?;
+        }
+        Ok(writing.done()?)
     }
 
-    /// Takes what was just written for known, instead of looking at all files again.
+    /// Takes what was just written for known, instead of looking at all files again; the caller still holds the lock.
     ///
     /// # Errors
     /// When a file that was written is not there.
     pub(crate) fn absorb(&mut self, writes: Writes) -> Result<(), StoreError> {
+        if writes.files() == 0 {
+            return Ok(());
+        }
+        // Nobody else changed anything while the lock was held: the files are as they were known, but for these.
+        let known_before = self.mark.take().is_some();
+        let mark = self.read_mark();
         let (rules, remote_vms) = (self.rules(), self.remote_vms());
         let contents = &mut self.contents;
-        contents.edition += u64::from(writes.files() > 0);
+        contents.edition += 1;
+        contents.news.rules.extend(writes.rules.iter().map(|rule| rule.uuid).chain(writes.no_rules.iter().copied()));
+        contents.news.remote_vms.extend(writes.remote_vms.iter().map(|vm| vm.uuid).chain(writes.no_remote_vms.iter().copied()));
         let mut known = |path: PathBuf| -> Result<(), StoreError> {
             contents.stamps.insert(path.clone(), stamp(&path).map_err(|e| FileError::new("look at", &path, e))?);
             contents.bad.remove(&path);
@@ -222,22 +309,28 @@ impl Store {
             forget(file(&remote_vms, uuid));
             contents.remote_vms.remove(&uuid);
         }
+        self.mark = mark.filter(|_| known_before);
         Ok(())
     }
 
     /// A change of one file is whole without a journal.
     fn one(&self, writes: &Writes) -> Result<(), StoreError> {
+        self.remove_copies(writes)?;
         for (path, value) in self.targets(writes) {
             write_json(&path, &value, 0o644)?;
         }
         self.remove(writes)?;
+        self.keep_copies(writes);
         triton_files::steps::reached("firewall.file");
-        self.sweep();
+        if self.leftovers {
+            self.sweep();
+        }
         Ok(())
     }
 
     /// What the journal says; then it goes. May be done again from the beginning.
-    fn carry_out(&self, writes: &Writes) -> Result<(), StoreError> {
+    fn carry_out(&self, writes: &Writes, sweep: bool) -> Result<(), StoreError> {
+        self.remove_copies(writes)?;
         for (path, value) in self.targets(writes) {
             write_json_volatile(&path, &value, 0o644)?;
             triton_files::steps::reached("firewall.file");
@@ -247,7 +340,10 @@ impl Store {
             let synced = File::open(&directory).and_then(|opened| nix::unistd::syncfs(&opened).map_err(io::Error::from));
             synced.map_err(|e| FileError::new("write to disk", &directory, e))?;
         }
-        self.sweep();
+        self.keep_copies(writes);
+        if sweep {
+            self.sweep();
+        }
         remove_if_present(&self.journal())?;
         Ok(())
     }
@@ -256,6 +352,17 @@ impl Store {
         let (rules, remote_vms) = (self.rules(), self.remote_vms());
         let vms = writes.remote_vms.iter().map(|vm| (file(&remote_vms, vm.uuid), vm.to_json()));
         vms.chain(writes.rules.iter().map(|rule| (file(&rules, rule.uuid), rule.to_json()))).collect()
+    }
+
+    fn remove_copies(&self, writes: &Writes) -> Result<(), StoreError> {
+        let copies = Copies::new(&self.directory());
+        let mut changing = writes.rules.iter().map(|rule| rule.uuid).chain(writes.no_rules.iter().copied());
+        Ok(changing.try_for_each(|uuid| copies.remove(uuid))?)
+    }
+
+    fn keep_copies(&self, writes: &Writes) {
+        let copies = Copies::new(&self.directory());
+        writes.rules.iter().for_each(|rule| copies.keep(rule));
     }
 
     fn remove(&self, writes: &Writes) -> Result<(), StoreError> {
@@ -280,63 +387,83 @@ fn file(directory: &Path, uuid: impl Display) -> PathBuf {
     directory.join(format!("{uuid}.json"))
 }
 
-/// Brings `known` to what is in `directory`.
-fn refresh<K: Ord + Copy + FromStr, V>(
-    directory: &Path,
-    before: &BTreeMap<PathBuf, Stamp>,
-    stamps: &mut BTreeMap<PathBuf, Stamp>,
-    known: &mut BTreeMap<K, V>,
-    bad: &mut BTreeMap<PathBuf, String>,
-    parse: impl Fn(&K, &JsonMap) -> Result<V, String>,
-) -> Result<(), StoreError> {
-    let list = |source| StoreError::List { path: directory.to_owned(), source };
-    let entries = match fs::read_dir(directory) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            known.clear();
-            return Ok(());
-        }
-        Err(error) => return Err(list(error)),
-    };
-    let mut there = BTreeSet::new();
-    for entry in entries {
-        let entry = entry.map_err(list)?;
-        let (name, path) = (entry.file_name(), entry.path());
-        let Some(stem) = name.to_str().filter(|name| !name.starts_with('.')).and_then(|name| name.strip_suffix(".json")) else { continue };
-        let stamp = match stamp(&path) {
-            Ok(stamp) => stamp,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            Err(error) => {
-                bad.insert(path, error.to_string());
-                continue;
-            }
-        };
-        stamps.insert(path.clone(), stamp);
-        let uuid = stem.parse::<K>().ok();
-        there.extend(uuid);
-        if before.get(&path) == Some(&stamp) {
-            continue;
-        }
-        let value = match uuid {
-            None => Err("its name is no uuid".to_owned()),
-            Some(uuid) => read(&path).and_then(|object| parse(&uuid, &object)).map(|value| (uuid, value)),
-        };
-        match value {
-            Ok((uuid, value)) => {
-                bad.remove(&path);
-                known.insert(uuid, value);
-            }
-            Err(reason) => {
-                tracing::warn!(path = %path.display(), reason, "a file of the firewall cannot be used");
-                bad.insert(path, reason);
-            }
-        }
-    }
-    known.retain(|uuid, _| there.contains(uuid));
-    Ok(())
+/// One look at all files.
+struct Look<'a> {
+    before: &'a BTreeMap<PathBuf, Stamp>,
+    stamps: &'a mut BTreeMap<PathBuf, Stamp>,
+    bad: &'a mut BTreeMap<PathBuf, String>,
+    leftovers: bool,
 }
 
-fn read(path: &Path) -> Result<JsonMap, String> {
+impl Look<'_> {
+    /// Brings `known` to what is in `directory`, and adds what differs to `news`.
+    fn refresh<K: Ord + Copy + FromStr, V>(
+        &mut self,
+        directory: &Path,
+        known: &mut BTreeMap<K, V>,
+        news: &mut BTreeSet<K>,
+        parse: impl Fn(&K, &JsonMap) -> Result<V, String>,
+        copy: impl Fn(&K) -> Option<V>,
+    ) -> Result<(), StoreError> {
+        let list = |source| StoreError::List { path: directory.to_owned(), source };
+        let entries = match fs::read_dir(directory) {
+            Ok(entries) => Some(entries),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(list(error)),
+        };
+        let mut there = BTreeSet::new();
+        for entry in entries.into_iter().flatten() {
+            let entry = entry.map_err(list)?;
+            let (name, path) = (entry.file_name(), entry.path());
+            let name = name.to_str().unwrap_or_default();
+            self.leftovers |= name.starts_with('.');
+            let Some(stem) = name.strip_suffix(".json").filter(|name| !name.starts_with('.')) else { continue };
+            let uuid = stem.parse::<K>().ok();
+            let stamp = match stamp(&path) {
+                Ok(stamp) => stamp,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => {
+                    there.extend(uuid);
+                    self.stamps.insert(path.clone(), Stamp::default());
+                    self.bad.insert(path, error.to_string());
+                    continue;
+                }
+            };
+            self.stamps.insert(path.clone(), stamp);
+            there.extend(uuid);
+            if self.before.get(&path) == Some(&stamp) {
+                continue;
+            }
+            let value = match uuid {
+                None => Err("its name is no uuid".to_owned()),
+                Some(uuid) => read(&path).and_then(|object| parse(&uuid, &object)).map(|value| (uuid, value)),
+            };
+            match value {
+                Ok((uuid, value)) => {
+                    self.bad.remove(&path);
+                    known.insert(uuid, value);
+                    news.insert(uuid);
+                }
+                Err(reason) => {
+                    tracing::warn!(path = %path.display(), reason, "a file of the firewall cannot be used");
+                    // Who knew it goes on with that; who did not may find what it said.
+                    if let Some(uuid) = uuid.filter(|uuid| !known.contains_key(uuid))
+                        && let Some(value) = copy(&uuid)
+                    {
+                        known.insert(uuid, value);
+                        news.insert(uuid);
+                    }
+                    self.bad.insert(path, reason);
+                }
+            }
+        }
+        news.extend(known.keys().filter(|uuid| !there.contains(uuid)));
+        known.retain(|uuid, _| there.contains(uuid));
+        Ok(())
+    }
+}
+
+pub(crate) fn read(path: &Path) -> Result<JsonMap, String> {
     let bytes = read_bounded(path, LARGEST).map_err(|error| {
         let source = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
         format!("{error}: {source}")

@@ -24,6 +24,8 @@ pub enum Change {
     End {
         /// The process that made it.
         pid: u32,
+        /// The generation that it began ([`crate::Nft::generation`]).
+        generation: u32,
     },
     /// Some notices were lost: anything may have changed.
     Lost,
@@ -38,7 +40,7 @@ impl Change {
             match change {
                 Self::Lost => return true,
                 Self::Table(name) => touched |= name == table,
-                Self::End { pid } if touched && !own(*pid) => return true,
+                Self::End { pid, .. } if touched && !own(*pid) => return true,
                 Self::End { .. } => touched = false,
             }
         }
@@ -60,6 +62,14 @@ impl Events {
     /// Without `CAP_NET_ADMIN`, or on a kernel without nf_tables.
     pub fn open() -> Result<Self, NftError> {
         Ok(Self { socket: socket::open(GROUP)? })
+    }
+
+    /// As [`Events::open`], for who may look seldom: at most about this many bytes wait, and then [`Change::Lost`] comes sooner.
+    ///
+    /// # Errors
+    /// As [`Events::open`].
+    pub fn open_within(bytes: usize) -> Result<Self, NftError> {
+        Ok(Self { socket: socket::open_with(GROUP, bytes)? })
     }
 
     /// Waits at most `patience` for notices; an empty list means that the time is over.
@@ -97,7 +107,8 @@ fn note(part: &socket::Part<'_>, changes: &mut Vec<Change>) -> Result<(), NftErr
     }
     let attributes = part.payload.get(socket::GENERIC..).unwrap_or_default();
     let change = if part.kind & 0xff == NEW_GENERATION {
-        Change::End { pid: attributes::find(attributes, 2)?.map_or(0, attributes::number) }
+        let number = |kind| attributes::find(attributes, kind).map(|found| found.map_or(0, attributes::number));
+        Change::End { pid: number(2)?, generation: number(1)? }
     } else {
         match attributes::find(attributes, 1)? {
             Some(table) => Change::Table(attributes::text(table).to_owned()),

@@ -1,7 +1,7 @@
 //! nf_tables through its netlink socket: tables, chains, sets and rules, changed in one transaction; never the `nft` command.
 //!
 //! Called by the owners of tables (`guard`). A [`Batch`] is all of a change: the kernel takes it whole or not at all, and says which
-//! message it did not like. [`Nft`] commits batches and reads sets and their counters back; [`Events`] tells of changes by anybody;
+//! message it did not like. [`Nft`] commits batches and reads sets and their counters back; [`Events`] tells of changes by anybody, [`Watch`] whether a table is as it was;
 //! [`Logs`] has the copies of packets that rules send; [`Connections`] forgets tracked connections.
 //! Knows nothing of Triton. Synchronous: the kernel answers within the call.
 //!
@@ -21,6 +21,7 @@ mod rule;
 mod rules;
 mod set;
 mod socket;
+mod watch;
 
 pub use batch::{Batch, ChainHook, Family, Hook};
 pub use commit::Nft;
@@ -34,6 +35,7 @@ pub use read::{Counter, Stored};
 pub use rule::Rule;
 pub use rules::{Content, StoredChain, StoredRule};
 pub use set::{DataType, SetSpec};
+pub use watch::Watch;
 
 /// Length of an interface's name with its end, in bytes (`IFNAMSIZ`).
 pub const NAME: usize = 16;

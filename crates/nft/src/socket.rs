@@ -30,13 +30,18 @@ pub(crate) struct Part<'a> {
 
 /// Opens a socket in the calling thread's network namespace, member of these groups (a bit mask).
 pub(crate) fn open(groups: u32) -> Result<Socket, NftError> {
+    open_with(groups, BUFFERS)
+}
+
+/// As [`open`], with this much room for what comes.
+pub(crate) fn open_with(groups: u32, room: usize) -> Result<Socket, NftError> {
     let open = || -> io::Result<Socket> {
         let mut socket = Socket::new(NETLINK_NETFILTER)?;
         socket.bind(&SocketAddr::new(0, groups))?;
         socket.set_ext_ack(true)?;
         socket.set_cap_ack(true)?;
         setsockopt(&socket.as_fd(), sockopt::SndBufForce, &BUFFERS)?;
-        setsockopt(&socket.as_fd(), sockopt::RcvBufForce, &BUFFERS)?;
+        setsockopt(&socket.as_fd(), sockopt::RcvBufForce, &room)?;
         Ok(socket)
     };
     open().map_err(NftError::socket("open a netlink socket for nf_tables"))

@@ -181,7 +181,7 @@ fn kernel_a_flush_by_somebody_else_is_noticed() {
         nft("flush ruleset");
         let changes = events.wait(Duration::from_secs(20)).unwrap();
         assert_eq!(changes[0], Change::Table(TABLE.to_owned()));
-        assert!(matches!(changes[1], Change::End { pid } if pid != std::process::id()));
+        assert!(matches!(changes[1], Change::End { pid, .. } if pid != std::process::id()));
         assert!(!socket.has_table(Family::Bridge, TABLE).unwrap());
     });
 }

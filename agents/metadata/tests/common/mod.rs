@@ -77,6 +77,8 @@ impl Store for Memory {
     }
 }
 
+pub mod recorded;
+
 pub struct Bed {
     pub store: Arc<Memory>,
     pub guest: Arc<Guest>,

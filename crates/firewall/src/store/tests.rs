@@ -77,9 +77,9 @@ fn a_file_that_cannot_be_used_is_named_and_the_others_count() {
     fs::write(rules.join("10000000-0000-4000-8000-000000000001.json.123.456"), "half written by another version").unwrap();
     let mut fresh = Store::new(&layout);
     let contents = fresh.load().unwrap();
-    assert_eq!(contents.rules.keys().copied().collect::<Vec<_>>(), [rule(1, TEXT).uuid]);
-    let known: BTreeSet<RuleUuid> = [2_u8, 3, 4].map(|last| rule(last, TEXT).uuid).into();
-    assert_eq!(contents.unknown(), Unknown { rules: known, remote_vms: false });
+    assert_eq!(contents.rules.values().cloned().collect::<Vec<_>>(), [rule(1, TEXT), rule(2, TEXT)], "of one there is a copy");
+    let unknown: BTreeSet<RuleUuid> = [3_u8, 4].map(|last| rule(last, TEXT).uuid).into();
+    assert_eq!(contents.unknown(), Unknown { rules: unknown, remote_vms: false });
     let bad: Vec<(String, &str)> =
         contents.bad.iter().map(|(path, reason)| (path.file_name().unwrap().to_string_lossy().into_owned(), reason.as_str())).collect();
     assert_eq!(bad.len(), 4, "{bad:?}");
@@ -147,4 +147,88 @@ fn a_change_that_was_interrupted_between_two_files_is_ended() {
     assert!(!next.journal().exists());
     fs::write(next.journal(), r#"{"format":2}"#).unwrap();
     assert!(next.settle().unwrap_err().to_string().contains("newer version"));
+}
+
+/// Who knows the files looks at none of them until somebody says that he changed one, or replaced one without saying so.
+#[test]
+fn what_somebody_else_changed_is_found_without_looking_at_every_file() {
+    let (_root, layout, mut store) = store();
+    let mut other = Store::new(&layout);
+    let change = |store: &mut Store, writes: Writes| {
+        let lock = store.lock("test").unwrap();
+        store.refresh().unwrap();
+        store.write(&lock, &writes).unwrap();
+        store.absorb(writes).unwrap();
+    };
+    let put = |rules: Vec<Rule>| Writes { rules, ..Writes::default() };
+    change(&mut store, put(vec![rule(1, TEXT), rule(2, TEXT)]));
+    assert!(store.mark.is_some() && store.mark == store.read_mark(), "its own change is none to it");
+    assert_eq!(other.refresh().unwrap().rules.len(), 2);
+    // Others, by the library; one file, several files, removal.
+    let new = rule(1, "FROM any TO all vms ALLOW tcp PORT 23");
+    change(&mut other, put(vec![new.clone()]));
+    assert_ne!(store.mark, store.read_mark());
+    assert_eq!(store.refresh().unwrap().rules[&new.uuid], new);
+    change(&mut other, put(vec![rule(3, TEXT), rule(4, TEXT)]));
+    change(&mut other, Writes { no_rules: vec![rule(2, TEXT).uuid], ..Writes::default() });
+    assert_eq!(store.refresh().unwrap().rules.len(), 3);
+    assert_eq!(store.take_news().rules, [1, 2, 3, 4].map(|last| rule(last, TEXT).uuid).into());
+    assert_eq!(store.refresh().unwrap().rules.len(), 3);
+    assert_eq!(store.take_news(), News::default());
+    // Others, otherwise: the folder gives them away.
+    std::thread::sleep(Duration::from_millis(20));
+    let path = file(&store.rules(), rule(4, TEXT).uuid);
+    fs::write(store.rules().join("4.new"), rule(4, "FROM any TO all vms ALLOW tcp PORT 24").to_json().to_string()).unwrap();
+    fs::rename(store.rules().join("4.new"), &path).unwrap();
+    assert_eq!(store.refresh().unwrap().rules[&rule(4, TEXT).uuid], rule(4, "FROM any TO all vms ALLOW tcp PORT 24"));
+    // Who writes into a file is found by looking at all of them.
+    fs::write(&path, "{}").unwrap();
+    assert!(store.refresh().unwrap().bad.is_empty());
+    assert_eq!(store.load().unwrap().bad.len(), 1);
+}
+
+/// While somebody writes, and after he was killed, nothing is taken for known.
+#[test]
+fn a_writer_that_was_killed_leaves_nothing_that_is_taken_for_known() {
+    let (_root, layout, mut store) = store();
+    let lock = store.lock("test").unwrap();
+    store.write(&lock, &Writes { rules: vec![rule(1, TEXT)], ..Writes::default() }).unwrap();
+    store.load().unwrap();
+    drop(Writing::begin(&store.directory()).unwrap());
+    assert_eq!(store.read_mark(), None);
+    // Killed after the file and before he said so; the folder's time may be the same.
+    write_json(&file(&store.rules(), rule(1, TEXT).uuid), &rule(1, "FROM any TO all vms ALLOW tcp PORT 25").to_json(), 0o644).unwrap();
+    assert_eq!(store.refresh().unwrap().rules[&rule(1, TEXT).uuid], rule(1, "FROM any TO all vms ALLOW tcp PORT 25"));
+    assert!(store.mark.is_none());
+    drop(lock);
+    let _lock = Store::new(&layout).lock("another").unwrap();
+    assert!(store.read_mark().is_some(), "who has the lock knows that nobody writes");
+    store.refresh().unwrap();
+    assert!(store.mark.is_some());
+}
+
+/// Ruling 1: what a damaged file of a rule said is in a second copy, which never says less than the file did, nor that the rule exists.
+#[test]
+fn a_second_copy_says_what_a_damaged_file_of_a_rule_said() {
+    let (_root, layout, store) = store();
+    let lock = store.lock("test").unwrap();
+    let copies = Copies::new(&store.directory());
+    let put = |rules: Vec<Rule>| store.write(&lock, &Writes { rules, ..Writes::default() }).unwrap();
+    let newer = rule(1, "FROM any TO all vms ALLOW tcp PORT 23");
+    put(vec![rule(1, TEXT)]);
+    put(vec![newer.clone(), rule(2, TEXT), rule(3, TEXT)]);
+    assert_eq!(copies.find(newer.uuid), Some(newer.clone()));
+    for last in [1, 2, 3] {
+        fs::write(file(&store.rules(), rule(last, TEXT).uuid), "{ half").unwrap();
+    }
+    fs::write(layout.at("/var/fw/.copies").join(format!("{}.json", rule(2, TEXT).uuid)), "{ half").unwrap();
+    let mut fresh = Store::new(&layout);
+    let contents = fresh.load().unwrap();
+    assert_eq!(contents.rules.values().cloned().collect::<Vec<_>>(), [newer, rule(3, TEXT)]);
+    assert_eq!((contents.bad.len(), contents.unknown().rules), (3, [rule(2, TEXT).uuid].into()), "each is still named");
+    // It goes with the rule, whoever removes that.
+    store.write(&lock, &Writes { no_rules: vec![rule(3, TEXT).uuid], ..Writes::default() }).unwrap();
+    assert_eq!(copies.find(rule(3, TEXT).uuid), None);
+    fs::remove_file(file(&store.rules(), rule(1, TEXT).uuid)).unwrap();
+    assert!(!fresh.load().unwrap().rules.contains_key(&rule(1, TEXT).uuid), "a copy alone is no rule");
 }

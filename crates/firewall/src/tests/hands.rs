@@ -110,7 +110,8 @@ fn kernel_a_damaged_file_drops_nothing_that_is_in_force() {
         for file in [&rule_file, &vm_file] {
             fs::write(file, "{ half").unwrap();
         }
-        // Who knew it goes on with what it knew; who did not leaves its lines and its addresses.
+        // Who knew it goes on with what it knew; who did not, and finds no copy, leaves its lines and its addresses.
+        fs::remove_dir_all(rig.layout.at("/var/fw/.copies")).unwrap();
         let another = rule(None, "FROM any TO all vms ALLOW udp PORT 53");
         for mut firewall in [firewall, opened(rig)] {
             firewall.converge(|| Ok(locals.clone())).unwrap();
@@ -129,5 +130,30 @@ fn kernel_a_damaged_file_drops_nothing_that_is_in_force() {
             crate::Change::Replace { rules: Vec::new(), remote_vms: Vec::new(), no_rules: vec![damaged.uuid], no_remote_vms: Vec::new() };
         healing.change(&going, || Ok(locals.clone())).unwrap();
         assert_eq!(ports(rig), [true, false, false]);
+    });
+}
+
+/// Ruling 1: with the second copy of a damaged file, other rules of the same instance do not wait.
+#[test]
+fn kernel_other_rules_do_not_wait_for_a_damaged_one_that_has_a_copy() {
+    kernel(|rig| {
+        let (guest, outside) = (rig.link("vt0", GUEST), rig.link("uplink", OTHER));
+        let locals = world::locals()[..1].to_vec();
+        let damaged = rule(None, "FROM ip 10.0.1.4 TO all vms ALLOW tcp PORT 23");
+        stored(&mut opened(rig), vec![damaged.clone()], Vec::new(), &locals);
+        fs::write(rig.layout.at(&format!("/var/fw/rules/{}.json", damaged.uuid)), "{ half").unwrap();
+        let (here, there) = ((GUEST, world::addresses(0)[0]), (OTHER, world::addresses(3)[0]));
+        let mut source = 31_000;
+        for (text, seen) in [("tcp PORT 22", [true, true, false]), ("tcp PORT 24", [false, true, true])] {
+            let mut other = rule(None, &format!("FROM any TO all vms ALLOW {text}"));
+            other.uuid = "10000000-0000-4000-8000-000000000001".parse().unwrap();
+            // One process after the other, none of which ever knew the damaged rule.
+            let mut firewall = opened(rig);
+            stored(&mut firewall, vec![other], Vec::new(), &locals);
+            source += 1;
+            let tcp = |port| packet(there, here, Flow::Tcp(port), source, Segment::Syn);
+            assert_eq!(rig.arriving(&outside, &guest, &[tcp(22), tcp(23), tcp(24)]), seen, "{text}");
+            assert_eq!(firewall.load().unwrap().bad.len(), 1, "it is named all the same");
+        }
     });
 }
