@@ -151,6 +151,36 @@ pub trait Machines: Send + Sync + 'static {
     /// When the stream is of another instance, or there is one that is not to be replaced.
     fn receive(&self, uuid: InstanceUuid, from: &mut dyn Read) -> Result<(), MachineError>;
 
+    /// What another node needs to know to say what it has of this instance ([`Machines::have`]); none if it cannot be sent by streams of ZFS.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    fn offer(&self, uuid: InstanceUuid) -> Result<Option<Value>, MachineError>;
+
+    /// What this node has of an instance that another one offers; none if it takes no streams of ZFS.
+    ///
+    /// # Errors
+    /// When that cannot be told, or the offer is none.
+    fn have(&self, uuid: InstanceUuid, offer: &Value) -> Result<Option<Value>, MachineError>;
+
+    /// As [`Machines::send`], for [`Machines::receive_changes`] of another node that has what `have` says: only the rest is sent.
+    ///
+    /// # Errors
+    /// As [`Machines::send`].
+    fn send_changes(&self, uuid: InstanceUuid, have: &Value, out: &mut dyn Write) -> Result<(), MachineError>;
+
+    /// As [`Machines::receive`], of what [`Machines::send_changes`] wrote: an earlier copy becomes the new one.
+    ///
+    /// # Errors
+    /// As [`Machines::receive`].
+    fn receive_changes(&self, uuid: InstanceUuid, from: &mut dyn Read) -> Result<(), MachineError>;
+
+    /// Removes the snapshots by which copies are brought up to date, but the newest `keep`.
+    ///
+    /// # Errors
+    /// When one cannot be removed.
+    fn forget_marks(&self, uuid: InstanceUuid, keep: usize) -> Result<(), MachineError>;
+
     /// Where it is, for doing something inside it; its root is mounted then.
     ///
     /// # Errors

@@ -100,7 +100,7 @@ fn stopped(node: &Node, last_exit: Option<ExitRecord>, start_error: Option<Strin
 mod tests {
     use super::*;
 
-    /// instances case 24
+    /// instances case 62
     #[test]
     fn exit_statuses_are_as_the_contract_reads_them_back() {
         for (outcome, shown, stored) in [

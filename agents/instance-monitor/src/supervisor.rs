@@ -55,6 +55,7 @@ pub fn boot_until_end(node: &Node, mut starter: Option<Starter>, line: Option<&L
     let mut pauses = Pauses::default();
     loop {
         let begun = Instant::now();
+        note::turn(node.records.directory());
         let (record, config) = match prepare(node, line) {
             Ok(prepared) => prepared,
             Err((record, reason)) => return fail(node, record.as_ref(), starter, reason),

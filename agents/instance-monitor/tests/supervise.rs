@@ -38,6 +38,26 @@ fn a_guest_is_started_and_its_exit_recorded_and_nothing_stays() {
 }
 
 #[test]
+fn a_log_that_became_long_is_turned_at_the_next_boot() {
+    let bed = Bed::new(REBOOTS);
+    let [log, old] = ["monitor.log", "monitor.log.1"].map(|name| bed.layout.runtime(bed.uuid).join(name));
+    fs::write(&old, "of long ago").unwrap();
+    let ready = bed.launch("run");
+    assert_eq!(ready["ok"], true, "{ready}\n{}", bed.logs());
+    assert_eq!(fs::read_to_string(&old).unwrap(), "of long ago", "a short one goes on");
+    let first = bed.state().init.unwrap();
+    let long = "x".repeat(64 << 10);
+    fs::OpenOptions::new().append(true).open(&log).unwrap().write_all(long.as_bytes()).unwrap();
+    bed.touch("go");
+    bed.wait_state("the second boot", |state| state.phase == RunPhase::Running && state.init != Some(first));
+    assert!(fs::read_to_string(&old).unwrap().contains(&long));
+    let said = bed.wait("the new log", || fs::read_to_string(&log).ok().filter(|text| text.contains("the guest runs")));
+    assert!(!said.contains("xxxx"), "{said}");
+    bed.touch("end");
+    assert_eq!(bed.wait_stopped().last_exit.unwrap().status, 3);
+}
+
+#[test]
 fn a_guest_that_ends_at_once_did_start_and_is_recorded() {
     let bed = Bed::new("exit 5");
     let ready = bed.launch("run");

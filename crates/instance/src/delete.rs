@@ -61,7 +61,9 @@ impl Instances {
                     .read_alone(*other)
                     .is_ok_and(|file| file.config.filesystems.iter().any(|filesystem| filesystem.source.starts_with(&prefix)))
         };
-        if !self.storage.zonepath(uuid).join("volumes").is_dir() {
+        // A dataset that is not mounted shows none, and is then judged by what the instance itself uses.
+        let own = self.machines.read_alone(uuid).is_ok_and(|file| !self.volumes_of(&file.config).is_empty());
+        if !own && !self.storage.zonepath(uuid).join("volumes").is_dir() {
             return Ok(());
         }
         let sharers: Vec<InstanceUuid> = self.machines.uuids()?.into_iter().filter(uses).collect();

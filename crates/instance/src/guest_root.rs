@@ -1,13 +1,14 @@
 //! The root of a guest from outside: who owns it, and the files that the host keeps in it and beside it.
 
 use std::{
+    collections::BTreeSet,
     fs::{self, Permissions},
     os::unix::fs::{PermissionsExt, chown},
 };
 
 use triton_files::{FileError, SafeRoot};
 use triton_storage::{CloneOptions, DataOptions};
-use triton_types::{IdRange, InstanceUuid, MachineFile, Ownership, VmConfig};
+use triton_types::{IdRange, MachineFile, Ownership, VmConfig, VolumeUuid};
 
 use crate::{InstanceError, Instances, Process, docker, guest_files, seed};
 
@@ -105,17 +106,18 @@ impl Instances {
     pub(crate) fn make_volumes(&self, file: &MachineFile) -> Result<(), InstanceError> {
         let Some(ids) = file.storage.map(|storage| storage.ids) else { return Ok(()) };
         let config = &file.config;
-        let volumes = self.storage.zonepath(config.uuid).join("volumes");
-        let prefix = format!("/{}/{}/volumes/", self.storage.pool(), config.uuid);
-        let names = config.filesystems.iter().filter_map(|filesystem| filesystem.source.strip_prefix(&prefix));
-        for name in names.filter(|name| name.parse::<InstanceUuid>().is_ok()) {
-            let volume = volumes.join(name);
-            if !volume.is_dir() {
-                fs::create_dir_all(&volume).map_err(|e| FileError::new("create directory", &volume, e))?;
-            }
-            chown(&volume, Some(ids.base), Some(ids.base)).map_err(|e| FileError::new("give to the guest", &volume, e))?;
+        for volume in self.volumes_of(config) {
+            let directory = self.storage.make_volume(config.uuid, volume).map_err(InstanceError::step("make a volume of", config.uuid))?;
+            chown(&directory, Some(ids.base), Some(ids.base)).map_err(|e| FileError::new("give to the guest", &directory, e))?;
         }
         Ok(())
+    }
+
+    /// The private volumes that a configuration names, each once.
+    pub(crate) fn volumes_of(&self, config: &VmConfig) -> Vec<VolumeUuid> {
+        let prefix = format!("/{}/{}/volumes/", self.storage.pool(), config.uuid);
+        let names = config.filesystems.iter().filter_map(|filesystem| filesystem.source.strip_prefix(&prefix)?.parse().ok());
+        names.collect::<BTreeSet<VolumeUuid>>().into_iter().collect()
     }
 }
 

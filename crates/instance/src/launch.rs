@@ -18,6 +18,9 @@ use triton_types::InstanceUuid;
 /// The socket in an instance's runtime directory at which its monitor lends the guest's second serial line to the metadata service.
 pub const LINE_SOCKET: &str = "line.sock";
 
+/// What a monitor says that no unit of systemd holds, in its instance's runtime directory.
+pub const MONITOR_LOG: &str = "monitor.log";
+
 /// The one line that a monitor tells its starter.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Readiness {
@@ -142,7 +145,7 @@ fn launch_unit(layout: &Layout, uuid: InstanceUuid, mission: Mission, patience: 
 }
 
 fn launch_directly(monitor: &Path, layout: &Layout, uuid: InstanceUuid, mission: Mission, patience: Duration) -> Result<(), String> {
-    let log_path = layout.runtime(uuid).join("monitor.log");
+    let log_path = layout.runtime(uuid).join(MONITOR_LOG);
     let log = OpenOptions::new()
         .create(true)
         .append(true)

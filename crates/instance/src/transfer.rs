@@ -3,6 +3,8 @@
 //! The stream is the same for every kind of storage: the machine's description and the guest's files with the guest's own
 //! ids. The receiving node gives them a range of its own. Snapshots do not travel.
 
+mod parts;
+mod replica;
 mod stream;
 
 use std::io::{self, BufReader, Read, Write};
@@ -16,7 +18,8 @@ use triton_types::{InstanceUuid, Lifecycle, MachineFile, Ownership, Timestamp, V
 use crate::{
     InstanceError, Instances, Presence, boot, create::SWEEP_PATIENCE, guest_root::clone_options, instances::PATIENCE, world::NodeWorld,
 };
-use stream::{FrameReader, FrameWriter};
+pub use replica::{Have, Offer};
+use stream::{FILES, FrameReader, FrameWriter};
 
 /// The description at the beginning of a stream.
 #[derive(Debug, Serialize, Deserialize)]
@@ -47,14 +50,7 @@ impl Instances {
     /// [`InstanceError::WrongState`] if it is not stopped; what cannot be read or written.
     pub fn send(&self, uuid: InstanceUuid, out: &mut dyn Write) -> Result<Sent, InstanceError> {
         let _lock = self.lock(uuid, "send", PATIENCE)?;
-        self.heal(uuid)?;
-        self.storage.mount_instance(uuid).map_err(InstanceError::step("mount", uuid))?;
-        let machine = self.machines.read(uuid)?.file;
-        let (_, presence) = self.run_of(uuid);
-        if machine.lifecycle != Lifecycle::Installed || presence != Presence::Stopped {
-            let state = self.load(uuid)?.state;
-            return Err(InstanceError::WrongState(format!("Cannot send vm from state \"{state}\", must be \"stopped\".")));
-        }
+        let machine = self.sendable(uuid)?;
         if machine.config.delegate_dataset {
             // What is in it is the guest's, and no file of the machine: a stream of files would be without it.
             return Err(InstanceError::HasDatasets);
@@ -65,11 +61,24 @@ impl Instances {
         let snapshots = self.storage.snapshots(uuid).map_err(InstanceError::step("list the snapshots of", uuid))?.len();
         let head = Head { date: Timestamp::now(), pool: self.storage.pool().to_owned(), machine };
         let head = serde_json::to_vec(&head).map_err(InstanceError::step("describe", uuid))?;
-        let mut frames = FrameWriter::begin(out, &head).map_err(InstanceError::step("send", uuid))?;
+        let mut frames = FrameWriter::begin(out, FILES, &head).map_err(InstanceError::step("send", uuid))?;
         let shifted = storage.ownership != Some(Ownership::Idmapped);
         let packed = self.storage.pack_instance(uuid, storage.ids, shifted, &mut frames).map_err(InstanceError::step("send", uuid))?;
         frames.finish().map_err(InstanceError::step("send", uuid))?;
         Ok(Sent { bytes: packed.bytes, entries: packed.entries, snapshots })
+    }
+
+    /// The machine of a stopped instance that its caller has locked.
+    fn sendable(&self, uuid: InstanceUuid) -> Result<MachineFile, InstanceError> {
+        self.heal(uuid)?;
+        self.storage.mount_instance(uuid).map_err(InstanceError::step("mount", uuid))?;
+        let machine = self.machines.read(uuid)?.file;
+        let (_, presence) = self.run_of(uuid);
+        if machine.lifecycle != Lifecycle::Installed || presence != Presence::Stopped {
+            let state = self.load(uuid)?.state;
+            return Err(InstanceError::WrongState(format!("Cannot send vm from state \"{state}\", must be \"stopped\".")));
+        }
+        Ok(machine)
     }
 
     /// Makes the instance that a stream holds. It is stopped. Nothing of it stays unless all of the stream was read and is whole;
@@ -92,7 +101,7 @@ impl Instances {
         adjust: impl FnOnce(&mut VmConfig) -> Result<(), InstanceError>,
     ) -> Result<InstanceUuid, InstanceError> {
         let broken = |error: io::Error| InstanceError::Stream(error.to_string());
-        let (frames, head) = FrameReader::begin(BufReader::with_capacity(256 << 10, from)).map_err(broken)?;
+        let (frames, head) = FrameReader::begin(BufReader::with_capacity(256 << 10, from), FILES).map_err(broken)?;
         let head: Head =
             serde_json::from_slice(&head).map_err(|error| InstanceError::Stream(format!("its description cannot be read: {error}")))?;
         let uuid = head.machine.config.uuid;
@@ -147,7 +156,7 @@ impl Instances {
         self.begin(file.config, &world)
     }
 
-    fn fill_received(&self, mut file: MachineFile, frames: FrameReader<BufReader<&mut dyn Read>>) -> Result<(), InstanceError> {
+    fn fill_received(&self, file: MachineFile, frames: FrameReader<BufReader<&mut dyn Read>>) -> Result<(), InstanceError> {
         let uuid = file.config.uuid;
         self.runs.bump(uuid).map_err(InstanceError::step("announce", uuid))?;
         let mut frames = Some(frames);
@@ -162,9 +171,18 @@ impl Instances {
                 .create(config)
                 .map_err(|error| content(Box::new(error)))
         };
-        self.storage.create_instance(uuid, &clone_options(&file.config), &mut fill).map_err(InstanceError::step("receive", uuid))?;
+        let volumes = self.volumes_of(&file.config);
+        self.storage
+            .create_instance(uuid, &clone_options(&file.config), &volumes, &mut fill)
+            .map_err(InstanceError::step("receive", uuid))?;
         steps::reached("receive.filled");
         self.storage.mount_instance(uuid).map_err(InstanceError::step("mount", uuid))?;
+        self.complete_received(file)
+    }
+
+    /// What an instance of another node has to have here, once its files are there with the guest's own ids.
+    fn complete_received(&self, mut file: MachineFile) -> Result<(), InstanceError> {
+        let uuid = file.config.uuid;
         self.own_root(&mut file)?;
         self.own_volumes(&file)?;
         self.make_volumes(&file)?;

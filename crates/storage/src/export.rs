@@ -2,17 +2,16 @@
 
 use std::{fs::File, io::Write, path::Path};
 
-use triton_types::{IdRange, ImageUuid, InstanceUuid, StorageKind};
+use triton_types::{IdRange, ImageUuid, InstanceUuid, StorageKind, VolumeUuid};
 
 use crate::{
     CloneOptions, Storage, StorageError,
-    layout::ROOT,
+    layout::{ROOT, VOLUMES},
     tree::{Packed, Packer},
 };
 
 /// What goes to another node, beside the configuration: the rest is made anew at each boot.
 const PARTS: [&str; 3] = [ROOT, "logs", VOLUMES];
-const VOLUMES: &str = "volumes";
 
 impl Storage {
     /// Writes the guest's root as a tar archive whose names begin with `name`. `ids` is the range that owns the files on
@@ -76,13 +75,19 @@ impl Storage {
         self.backend().send_image(instance, origin, out)
     }
 
-    /// Makes the dataset of an instance whose content comes from elsewhere: `fill` gets its directory, which is empty and
-    /// private. It becomes the instance's when `fill` is done; if it fails, nothing stays.
+    /// Makes the dataset of an instance whose content comes from elsewhere: `fill` gets its directory, which is private and empty but for
+    /// the directories of `volumes`, where those are datasets. It becomes the instance's when `fill` is done; if it fails, nothing stays.
     ///
     /// # Errors
     /// When the instance has a dataset, what `fill` says, or space runs out.
-    pub fn create_instance(&self, instance: InstanceUuid, options: &CloneOptions, fill: Fill<'_>) -> Result<(), StorageError> {
-        self.backend().create_instance(instance, options, fill)
+    pub fn create_instance(
+        &self,
+        instance: InstanceUuid,
+        options: &CloneOptions,
+        volumes: &[VolumeUuid],
+        fill: Fill<'_>,
+    ) -> Result<(), StorageError> {
+        self.backend().create_instance(instance, options, volumes, fill)
     }
 
     /// Which kind of file an image made on this node is.

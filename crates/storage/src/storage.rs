@@ -2,25 +2,27 @@
 
 use std::{
     collections::BTreeMap,
-    fs::File,
+    fs::{self, File},
     io::Read,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
 use triton_files::Layout;
-use triton_types::{IdRange, ImageUuid, InstanceUuid, Ownership, StorageKind};
+use triton_types::{IdRange, ImageUuid, InstanceUuid, Ownership, StorageKind, VolumeUuid};
 
 use crate::{
     CloneOptions, DataOptions, ImageDataset, PoolStatus, SnapshotInfo, SnapshotLabel, StorageError, TreeError, Usage,
     dir::{DirPool, sync_all},
     export::Fill,
-    layout::ROOT,
+    layout::{ROOT, VOLUMES},
     ownership, record,
+    replica::Replicate,
     zfs::ZfsPool,
 };
 
 /// What a kind of storage does. The rules are on [`Storage`]'s methods.
-pub(crate) trait Backend: Send + Sync + std::fmt::Debug {
+pub(crate) trait Backend: Replicate + Send + Sync + std::fmt::Debug {
     fn check(&self) -> Result<(), StorageError>;
     fn pool_path(&self) -> &Path;
     fn image_exists(&self, image: ImageUuid) -> Result<bool, StorageError>;
@@ -56,7 +58,14 @@ pub(crate) trait Backend: Send + Sync + std::fmt::Debug {
     fn pools(&self) -> Result<BTreeMap<String, PoolStatus>, StorageError>;
     fn sweep(&self) -> Result<Vec<String>, StorageError>;
     fn send_image(&self, instance: InstanceUuid, origin: Option<ImageUuid>, out: &File) -> Result<(), StorageError>;
-    fn create_instance(&self, instance: InstanceUuid, options: &CloneOptions, fill: Fill<'_>) -> Result<(), StorageError>;
+    fn create_instance(
+        &self,
+        instance: InstanceUuid,
+        options: &CloneOptions,
+        volumes: &[VolumeUuid],
+        fill: Fill<'_>,
+    ) -> Result<(), StorageError>;
+    fn make_volume(&self, instance: InstanceUuid, volume: VolumeUuid) -> Result<PathBuf, StorageError>;
 }
 
 /// The storage that was chosen on this node.
@@ -240,7 +249,7 @@ impl Storage {
         self.backend.instances()
     }
 
-    /// Mounts the instance's dataset if it is not.
+    /// Mounts the instance's dataset, and those of its volumes, if they are not.
     ///
     /// # Errors
     /// When it does not exist or cannot be mounted.
@@ -254,7 +263,24 @@ impl Storage {
     /// # Errors
     /// When it has no dataset, or the disk does not take it.
     pub fn make_durable(&self, instance: InstanceUuid) -> Result<(), StorageError> {
-        Ok(sync_all(&self.zonepath(instance))?)
+        let zonepath = self.zonepath(instance);
+        sync_all(&zonepath)?;
+        let device = |path: &Path| fs::symlink_metadata(path).map(|metadata| metadata.dev()).ok();
+        for entry in fs::read_dir(zonepath.join(VOLUMES)).into_iter().flatten().flatten() {
+            if device(&entry.path()) != device(&zonepath) {
+                sync_all(&entry.path())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes a private volume of the instance (instances.md section 2.5), empty and the host's own, or finds it; returns its directory.
+    /// On ZFS it is a dataset of its own below the instance's, whose quota holds for it too, and is mounted.
+    ///
+    /// # Errors
+    /// When the instance has no dataset, or space runs out.
+    pub fn make_volume(&self, instance: InstanceUuid, volume: VolumeUuid) -> Result<PathBuf, StorageError> {
+        self.backend.make_volume(instance, volume)
     }
 
     /// Destroys the instance's dataset with its snapshots and all leftovers of killed calls; absent is success.

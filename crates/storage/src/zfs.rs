@@ -6,7 +6,9 @@ mod change;
 mod data;
 mod export;
 mod patience;
+mod replicate;
 mod snapshots;
+mod volumes;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -17,7 +19,7 @@ use std::{
 };
 
 use triton_files::{Layout, steps::reached};
-use triton_types::{ImageUuid, InstanceUuid, Timestamp};
+use triton_types::{ImageUuid, InstanceUuid, Timestamp, VolumeUuid};
 use triton_zfs::{CanMount, Compression, Dataset, DatasetName, FailureKind, NameError, Properties, SnapshotName, Zfs};
 
 use crate::{
@@ -336,7 +338,8 @@ impl Backend for ZfsPool {
     }
 
     fn mount_instance(&self, instance: InstanceUuid) -> Result<(), StorageError> {
-        Ok(self.zfs.mount(&self.require_instance(instance)?)?)
+        self.zfs.mount(&self.require_instance(instance)?)?;
+        self.mount_volumes(instance)
     }
 
     fn destroy_instance(&self, instance: InstanceUuid) -> Result<(), StorageError> {
@@ -465,7 +468,17 @@ impl Backend for ZfsPool {
         self.export(instance, origin, out)
     }
 
-    fn create_instance(&self, instance: InstanceUuid, options: &CloneOptions, fill: Fill<'_>) -> Result<(), StorageError> {
-        self.create_filled(instance, options, fill)
+    fn create_instance(
+        &self,
+        instance: InstanceUuid,
+        options: &CloneOptions,
+        volumes: &[VolumeUuid],
+        fill: Fill<'_>,
+    ) -> Result<(), StorageError> {
+        self.create_filled(instance, options, volumes, fill)
+    }
+
+    fn make_volume(&self, instance: InstanceUuid, volume: VolumeUuid) -> Result<PathBuf, StorageError> {
+        self.make_volume_dataset(instance, volume)
     }
 }

@@ -156,9 +156,12 @@ fn a_held_instance_is_indestructible_until_it_is_released() {
     }
     assert!(storage.indestructible(instance).unwrap());
     assert!(matches!(storage.destroy_instance(instance), Err(StorageError::Indestructible(_))));
+    // instances case 69: a hold that somebody put there by hand is released with ours.
+    run("zfs", &["hold", "by_hand", &format!("{}/{instance}@install", bed.pool)]);
     for _ in 0..2 {
         storage.set_indestructible(instance, false).unwrap();
     }
+    assert!(!storage.indestructible(instance).unwrap());
     storage.destroy_instance(instance).unwrap();
     assert!(!storage.instance_exists(instance).unwrap());
 }

@@ -92,6 +92,11 @@ uuid_kind!(
     "an image uuid"
 );
 uuid_kind!(
+    /// A private volume of an instance.
+    VolumeUuid,
+    "a volume uuid"
+);
+uuid_kind!(
     /// A compute node.
     ServerUuid,
     "a server uuid"

@@ -14,7 +14,7 @@ mod state;
 mod time;
 mod vm;
 
-pub use ids::{IdError, ImageUuid, InstanceUuid, NetworkUuid, OwnerUuid, RuleUuid, ServerUuid};
+pub use ids::{IdError, ImageUuid, InstanceUuid, NetworkUuid, OwnerUuid, RuleUuid, ServerUuid, VolumeUuid};
 pub use image::{ImageFile, ImageManifest, ImageState, ImageType, ManifestProblem};
 pub use machine::{IdRange, Lifecycle, MachineFile, Ownership, StorageKind, StorageRecord};
 pub use net::{Mac, NetError, NicAddress, NicTag};

@@ -111,8 +111,20 @@ impl Invocation {
         Self::zfs("roll back to", snapshot, &["rollback", "-r", snapshot.as_str()])
     }
 
-    pub(crate) fn receive(dataset: &DatasetName, origin: Option<&SnapshotName>) -> Self {
+    /// `whole`: with everything below, all snapshots since `from` and all properties.
+    pub(crate) fn send(snapshot: &SnapshotName, from: Option<&SnapshotName>, whole: bool) -> Self {
+        let mut arguments = vec!["send"];
+        arguments.extend(whole.then_some("-R"));
+        if let Some(from) = from {
+            arguments.extend([if whole { "-I" } else { "-i" }, from.as_str()]);
+        }
+        arguments.push(snapshot.as_str());
+        Self::zfs("send", snapshot, &arguments)
+    }
+
+    pub(crate) fn receive(dataset: &DatasetName, origin: Option<&SnapshotName>, force: bool) -> Self {
         let mut arguments = vec!["receive".to_owned(), "-u".to_owned()];
+        arguments.extend(force.then(|| "-F".to_owned()));
         if let Some(origin) = origin {
             arguments.extend(["-o".to_owned(), format!("origin={origin}")]);
         }
@@ -162,8 +174,13 @@ mod tests {
             (Invocation::rename_snapshot(&snapshot, "final"), "zfs rename zones/a@s @final"),
             (Invocation::destroy_recursive(&dataset), "zfs destroy -r zones/a"),
             (Invocation::rollback_recursive(&snapshot), "zfs rollback -r zones/a@s"),
-            (Invocation::receive(&dataset, None), "zfs receive -u zones/a"),
-            (Invocation::receive(&dataset, Some(&snapshot)), "zfs receive -u -o origin=zones/a@s zones/a"),
+            (Invocation::receive(&dataset, None, false), "zfs receive -u zones/a"),
+            (Invocation::receive(&dataset, None, true), "zfs receive -u -F zones/a"),
+            (Invocation::receive(&dataset, Some(&snapshot), false), "zfs receive -u -o origin=zones/a@s zones/a"),
+            (Invocation::send(&snapshot, None, false), "zfs send zones/a@s"),
+            (Invocation::send(&snapshot, Some(&"zones/a@r".parse().unwrap()), false), "zfs send -i zones/a@r zones/a@s"),
+            (Invocation::send(&snapshot, None, true), "zfs send -R zones/a@s"),
+            (Invocation::send(&snapshot, Some(&"zones/a@r".parse().unwrap()), true), "zfs send -R -I zones/a@r zones/a@s"),
             (Invocation::pools(), "zpool list -H -p -o name,size,allocated,free,health,guid"),
             (Invocation::pool_status(&dataset), "zpool status zones"),
         ] {

@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io::{self, Read},
+    io::{self, Read, Write},
     os::fd::{AsFd, BorrowedFd},
     path::Path,
 };
@@ -81,7 +81,17 @@ impl Zfs {
     /// # Errors
     /// When it exists or a limit is reached.
     pub fn snapshot(&self, name: &SnapshotName) -> Result<(), ZfsError> {
-        self.library.snapshot(name.as_str()).map_err(|e| ZfsError::from_errno("make the snapshot", name, e))
+        self.library.snapshot(&[name.as_str()]).map_err(|e| ZfsError::from_errno("make the snapshot", name, e))
+    }
+
+    /// Makes snapshots of datasets of one pool, all of the same moment or none. `lzc_snapshot`.
+    ///
+    /// # Errors
+    /// When one of them exists, or a limit is reached.
+    pub fn snapshot_together(&self, names: &[SnapshotName]) -> Result<(), ZfsError> {
+        let Some(first) = names.first() else { return Ok(()) };
+        let all: Vec<&str> = names.iter().map(SnapshotName::as_str).collect();
+        self.library.snapshot(&all).map_err(|e| ZfsError::from_errno("make the snapshot", first, e))
     }
 
     /// Destroys a snapshot; one that is not there is success. `lzc_destroy_snaps`.
@@ -197,6 +207,21 @@ impl Zfs {
             .map_err(|e| ZfsError::from_errno("send", snapshot, e))
     }
 
+    /// Writes one snapshot, whole or as the difference to `from`, to a writer; with `everything`, all that is below its dataset too, with
+    /// properties and the snapshots between. `zfs send`. Lasts as long as the writer takes it.
+    ///
+    /// # Errors
+    /// When a snapshot is not there, the writer fails, or ZFS says nothing for five minutes.
+    pub fn send_to(
+        &self,
+        snapshot: &SnapshotName,
+        from: Option<&SnapshotName>,
+        everything: bool,
+        out: &mut dyn Write,
+    ) -> Result<(), ZfsError> {
+        run::draw(&Invocation::send(snapshot, from, everything), out)
+    }
+
     /// Receives a stream as the new dataset of `snapshot`, not mounted. A single stream's snapshot gets the name given
     /// (`lzc_receive`); a package's snapshots keep the sender's names (`zfs receive -u`), so list them afterwards.
     /// An incremental stream needs its `origin`, and the new dataset becomes a clone of that.
@@ -204,6 +229,25 @@ impl Zfs {
     /// # Errors
     /// When the bytes are no stream, the reader fails, or ZFS refuses. What was received until then may have to be destroyed.
     pub fn receive(&self, snapshot: &SnapshotName, origin: Option<&SnapshotName>, stream: &mut dyn Read) -> Result<StreamHeader, ZfsError> {
+        self.receive_as(snapshot, origin, false, stream)
+    }
+
+    /// As [`Zfs::receive`], into a dataset that has the snapshot from which the stream begins: what was changed in it since, and
+    /// snapshots that were made of it since, are lost. A package makes everything below the dataset as it was at the sender.
+    ///
+    /// # Errors
+    /// As [`Zfs::receive`]; when the dataset lacks the snapshot.
+    pub fn receive_on(&self, snapshot: &SnapshotName, stream: &mut dyn Read) -> Result<StreamHeader, ZfsError> {
+        self.receive_as(snapshot, None, true, stream)
+    }
+
+    fn receive_as(
+        &self,
+        snapshot: &SnapshotName,
+        origin: Option<&SnapshotName>,
+        force: bool,
+        stream: &mut dyn Read,
+    ) -> Result<StreamHeader, ZfsError> {
         let error = |kind, reason: String| ZfsError::Failed { action: "receive", target: snapshot.to_string(), kind, reason };
         let mut begin = vec![0; HEADER];
         stream.read_exact(&mut begin).map_err(|e| match e.kind() {
@@ -213,8 +257,8 @@ impl Zfs {
         let header = StreamHeader::parse(&begin)
             .ok_or_else(|| error(FailureKind::Invalid, "the data is no ZFS stream: its header is unknown".to_owned()))?;
         match header.kind {
-            StreamKind::Package => run::feed(&Invocation::receive(&snapshot.dataset(), origin), &begin, stream)?,
-            StreamKind::Single => self.receive_single(snapshot, origin, &begin, stream)?,
+            StreamKind::Package => run::feed(&Invocation::receive(&snapshot.dataset(), origin, force), &begin, stream)?,
+            StreamKind::Single => self.receive_single(snapshot, origin, force, &begin, stream)?,
         }
         Ok(header)
     }
@@ -224,6 +268,7 @@ impl Zfs {
         &self,
         snapshot: &SnapshotName,
         origin: Option<&SnapshotName>,
+        force: bool,
         begin: &[u8],
         stream: &mut dyn Read,
     ) -> Result<(), ZfsError> {
@@ -231,7 +276,8 @@ impl Zfs {
         let (read_end, write_end) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).map_err(|e| io(e.into()))?;
         let library = self.library;
         std::thread::scope(|scope| {
-            let receiver = scope.spawn(move || library.receive(snapshot.as_str(), origin.map(SnapshotName::as_str), read_end.as_fd()));
+            let receiver =
+                scope.spawn(move || library.receive(snapshot.as_str(), origin.map(SnapshotName::as_str), force, read_end.as_fd()));
             let mut writer = File::from(write_end);
             let fed = pump(begin, stream, &mut writer);
             drop(writer);

@@ -159,8 +159,8 @@ impl Library {
         check(unsafe { (self.functions.lzc_clone)(name.as_ptr(), origin.as_ptr(), list.as_ptr()) })
     }
 
-    pub(crate) fn snapshot(&self, name: &str) -> Result<(), c_int> {
-        let list = self.names(&[name])?;
+    pub(crate) fn snapshot(&self, names: &[&str]) -> Result<(), c_int> {
+        let list = self.names(names)?;
         // SAFETY: initialised; the list lives across the call; NULL properties are allowed.
         self.with_errors(|errors| unsafe { (self.functions.lzc_snapshot)(list.as_ptr(), ptr::null_mut(), errors) })
     }
@@ -221,12 +221,12 @@ impl Library {
         check(unsafe { (self.functions.lzc_send)(snapshot.as_ptr(), from, to.as_raw_fd(), flags) })
     }
 
-    pub(crate) fn receive(&self, snapshot: &str, origin: Option<&str>, from: BorrowedFd<'_>) -> Result<(), c_int> {
+    pub(crate) fn receive(&self, snapshot: &str, origin: Option<&str>, force: bool, from: BorrowedFd<'_>) -> Result<(), c_int> {
         let snapshot = text(snapshot)?;
         let origin = origin.map(text).transpose()?;
         let origin = origin.as_deref().map_or(ptr::null(), CStr::as_ptr);
-        // SAFETY: initialised; C strings live across the call; no properties, not forced, not raw; the descriptor is open.
-        check(unsafe { (self.functions.lzc_receive)(snapshot.as_ptr(), ptr::null_mut(), origin, 0, 0, from.as_raw_fd()) })
+        // SAFETY: initialised; C strings live across the call; no properties, not raw; the descriptor is open.
+        check(unsafe { (self.functions.lzc_receive)(snapshot.as_ptr(), ptr::null_mut(), origin, c_int::from(force), 0, from.as_raw_fd()) })
     }
 }
 

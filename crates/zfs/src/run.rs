@@ -128,6 +128,49 @@ fn collect(child: &mut Child, invocation: &Invocation, deadline: Duration) -> Re
     Ok((output, errors))
 }
 
+/// Runs the command and writes its standard output to `out`, however much it is. It may be silent for [`DEADLINE`] at most.
+///
+/// # Errors
+/// As [`run`]; a failing writer ends the command, and its error is the result.
+pub(crate) fn draw(invocation: &Invocation, out: &mut dyn Write) -> Result<(), ZfsError> {
+    draw_in(invocation, &DIRECTORIES, DEADLINE, out)
+}
+
+fn draw_in(invocation: &Invocation, directories: &[&str], silence: Duration, out: &mut dyn Write) -> Result<(), ZfsError> {
+    let io = |error: io::Error| failed(invocation, FailureKind::Other, &error);
+    let mut running = Running(command(invocation, directories)?.spawn().map_err(io)?);
+    let (Some(mut stdout), Some(mut stderr)) = (running.0.stdout.take(), running.0.stderr.take()) else {
+        return Err(failed(invocation, FailureKind::Other, &"its output is not connected"));
+    };
+    // What it says of errors is read beside the stream, or it would wait for that.
+    let errors = std::thread::spawn(move || {
+        let mut text = Vec::new();
+        let _ = stderr.by_ref().take(MAX_ERROR as u64).read_to_end(&mut text);
+        let _ = io::copy(&mut stderr, &mut io::sink());
+        text
+    });
+    let mut buffer = vec![0; 128 << 10];
+    loop {
+        let timeout = PollTimeout::try_from(silence).unwrap_or(PollTimeout::MAX);
+        match poll(&mut [PollFd::new(stdout.as_fd(), PollFlags::POLLIN)], timeout) {
+            Ok(0) => return Err(failed(invocation, FailureKind::TimedOut, &format!("no data within {} s", silence.as_secs()))),
+            Err(nix::errno::Errno::EINTR) => continue,
+            Err(errno) => return Err(io(errno.into())),
+            Ok(_) => {}
+        }
+        match stdout.read(&mut buffer).map_err(io)? {
+            0 => break,
+            count => out.write_all(&buffer[..count]).map_err(io)?,
+        }
+    }
+    let status = running.0.wait().map_err(io)?;
+    let errors = errors.join().unwrap_or_default();
+    if status.success() {
+        return Ok(());
+    }
+    Err(ZfsError::from_text(invocation.action, &invocation.target, &String::from_utf8_lossy(&errors)))
+}
+
 /// Runs the command with `begin` and then `rest` as its standard input. Lasts as long as the reader does.
 ///
 /// # Errors
@@ -231,7 +274,7 @@ mod tests {
 
     #[test]
     fn a_stream_reaches_the_command_whole_and_its_refusal_is_told() {
-        let invocation = Invocation::receive(&"zones/a".parse().unwrap(), None);
+        let invocation = Invocation::receive(&"zones/a".parse().unwrap(), None, false);
         let fake = Fake::new("feed", "test \"$(wc -c)\" = 500004 || { echo 'invalid stream' >&2; exit 1; }");
         let directories = [fake.0.to_str().unwrap()];
         feed_in(&invocation, &directories, b"head", &mut io::repeat(7).take(500_000)).unwrap();
@@ -240,6 +283,30 @@ mod tests {
         let fake = Fake::new("feed-early", "echo 'cannot receive: out of space' >&2; exit 1");
         let error = feed_in(&invocation, &[fake.0.to_str().unwrap()], b"head", &mut io::repeat(7).take(50_000_000)).unwrap_err();
         assert_eq!(error.kind(), FailureKind::NoSpace);
+    }
+
+    #[test]
+    fn a_commands_output_reaches_the_writer_whole_and_a_failure_of_either_is_told() {
+        struct Full;
+        impl Write for Full {
+            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+                Err(io::ErrorKind::StorageFull.into())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let invocation = Invocation::send(&"zones/a@s".parse().unwrap(), None, false);
+        let draw = |fake: &Fake, silence, out: &mut dyn Write| draw_in(&invocation, &[fake.0.to_str().unwrap()], silence, out);
+        let fake = Fake::new("draw", "head -c 300000 /dev/zero | tr '\\0' e >&2; head -c 500000 /dev/zero | tr '\\0' o");
+        let mut out = Vec::new();
+        draw(&fake, DEADLINE, &mut out).unwrap();
+        assert!(out.len() == 500_000 && out.iter().all(|byte| *byte == b'o'));
+        assert!(draw(&fake, DEADLINE, &mut Full).is_err());
+        let fake = Fake::new("draw-fail", "echo part; echo \"cannot open 'zones/a@s': dataset does not exist\" >&2; exit 1");
+        assert_eq!(draw(&fake, DEADLINE, &mut Vec::new()).unwrap_err().kind(), FailureKind::NotFound);
+        let fake = Fake::new("draw-hang", "exec sleep 600");
+        assert_eq!(draw(&fake, Duration::from_millis(200), &mut Vec::new()).unwrap_err().kind(), FailureKind::TimedOut);
     }
 
     #[test]

@@ -176,23 +176,36 @@ impl Machines for Node {
 
     fn receive(&self, uuid: InstanceUuid, from: &mut dyn std::io::Read) -> Result<(), MachineError> {
         let instances = self.instances()?;
-        let adjust = |config: &mut triton_types::VmConfig| {
-            if config.uuid != uuid {
-                return Err(InstanceError::Stream(format!("it is of instance {}, not of {uuid}", config.uuid)));
-            }
-            if instances.exists(uuid) {
-                let vm = instances.load(uuid)?;
-                // A copy of an earlier attempt, or the place that was kept for it. Everything else stays.
-                if vm.state != triton_types::VmState::Stopped || to_json(&vm).get("do_not_inventory") != Some(&Value::Bool(true)) {
-                    return Err(InstanceError::Exists { uuid });
-                }
-                instances.delete(uuid)?;
-            }
-            config.do_not_inventory = true;
-            config.autoboot = false;
-            Ok(())
-        };
+        let adjust = |config: &mut triton_types::VmConfig| adjust_copy(&instances, uuid, config, true);
         instances.receive_with(from, adjust).map(drop).map_err(|error| instance_error(&error))
+    }
+
+    fn offer(&self, uuid: InstanceUuid) -> Result<Option<Value>, MachineError> {
+        let offer = self.instances()?.offer(uuid).map_err(|error| instance_error(&error))?;
+        offer.map(|offer| serde_json::to_value(offer).map_err(|error| MachineError::new(error.to_string(), None))).transpose()
+    }
+
+    fn have(&self, uuid: InstanceUuid, offer: &Value) -> Result<Option<Value>, MachineError> {
+        let text = |error: serde_json::Error| MachineError::new(error.to_string(), None);
+        let offer: triton_instance::Offer = serde_json::from_value(offer.clone()).map_err(text)?;
+        let have = self.instances()?.have(uuid, &offer).map_err(|error| instance_error(&error))?;
+        have.map(|have| serde_json::to_value(have).map_err(text)).transpose()
+    }
+
+    fn send_changes(&self, uuid: InstanceUuid, have: &Value, out: &mut dyn std::io::Write) -> Result<(), MachineError> {
+        let have: triton_instance::Have =
+            serde_json::from_value(have.clone()).map_err(|error| MachineError::new(format!("what the target has: {error}"), None))?;
+        self.instances()?.send_replica(uuid, &have, out).map_err(|error| instance_error(&error))
+    }
+
+    fn receive_changes(&self, uuid: InstanceUuid, from: &mut dyn std::io::Read) -> Result<(), MachineError> {
+        let instances = self.instances()?;
+        let adjust = |config: &mut triton_types::VmConfig, anew: bool| adjust_copy(&instances, uuid, config, anew);
+        instances.receive_replica(from, adjust).map(drop).map_err(|error| instance_error(&error))
+    }
+
+    fn forget_marks(&self, uuid: InstanceUuid, keep: usize) -> Result<(), MachineError> {
+        self.instances()?.forget_marks(uuid, keep).map_err(|error| instance_error(&error))
     }
 
     fn place(&self, uuid: InstanceUuid) -> Result<GuestPlace, MachineError> {
@@ -206,6 +219,32 @@ impl Machines for Node {
         let info = self.instances()?.info(uuid, &types).map_err(|error| instance_error(&error))?;
         Ok(format!("{info:#}\n"))
     }
+}
+
+/// What the copy of an instance that is moved here is until the move is over. One that is there already, a copy of an earlier attempt or the
+/// place that was kept for it, goes first if it is replaced. Everything else stays.
+fn adjust_copy(
+    instances: &triton_instance::Instances,
+    uuid: InstanceUuid,
+    config: &mut triton_types::VmConfig,
+    replace: bool,
+) -> Result<(), InstanceError> {
+    if config.uuid != uuid {
+        return Err(InstanceError::Stream(format!("it is of instance {}, not of {uuid}", config.uuid)));
+    }
+    if instances.exists(uuid) {
+        let vm = instances.load(uuid)?;
+        let is_idle = matches!(vm.state, triton_types::VmState::Stopped | triton_types::VmState::Failed);
+        if !is_idle || to_json(&vm).get("do_not_inventory") != Some(&Value::Bool(true)) {
+            return Err(InstanceError::Exists { uuid });
+        }
+        if replace {
+            instances.delete(uuid)?;
+        }
+    }
+    config.do_not_inventory = true;
+    config.autoboot = false;
+    Ok(())
 }
 
 impl Images for Node {

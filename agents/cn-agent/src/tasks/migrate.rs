@@ -1,7 +1,8 @@
 //! `machine_migrate`: the steps by which VMAPI moves a stopped instance to another node (cn-agent.md section 3.12, ruling 61).
 //!
 //! Both ends answer with a port at which VMAPI, or the other end, gives commands as lines of JSON (`migrate_wire`). What is
-//! moved is the stream of `vmadm send`. The copy is hidden (`do_not_inventory`) and does not start by itself until VMAPI has switched.
+//! moved is the stream of `vmadm send` or, where both nodes have ZFS, the datasets with their snapshots, and at each later synchronisation
+//! only what has changed. The copy is hidden (`do_not_inventory`) and does not start by itself until VMAPI has switched.
 //! A live state is not moved: that is refused by name before anything is done.
 
 use std::{
@@ -88,12 +89,14 @@ pub(super) async fn machine_migrate(model: Model, context: TaskContext) -> Resul
         "set-do-not-inventory" => set(&model, &context, "do_not_inventory").await,
         "set-autoboot" => set(&model, &context, "autoboot").await,
         "set-indestructible-zoneroot" => set(&model, &context, "indestructible_zoneroot").await,
-        // The stream carries the time of creation, needs no quota out of its way and leaves no snapshots.
-        "set-create-timestamp" | "remove-zfs-quota" | "restore-zfs-quota" | "remove-sync-snapshots" => {
-            load(&model, &context).await.map(|_| json!({}))
+        // The stream carries the time of creation, and its taker puts quotas out of its way.
+        "set-create-timestamp" | "remove-zfs-quota" | "restore-zfs-quota" => load(&model, &context).await.map(|_| json!({})),
+        "remove-sync-snapshots" => {
+            let uuid = instance(&context)?;
+            let removed = model.change(&context, move |model| model.machines.forget_marks(uuid, 0)).await?;
+            removed.map(|()| json!({})).map_err(|error| failed("remove-sync-snapshots", &error))
         }
-        "set-indestructible-delegated" if context.params.text("value") != Some("true") => Ok(json!({})),
-        "set-indestructible-delegated" => Err(TaskError::failed("machine_migrate: instances with a delegated dataset are not migrated")),
+        "set-indestructible-delegated" => set(&model, &context, "indestructible_delegated").await,
         other => Err(TaskError::failed(format!("Unexpected payload.action: {other}"))),
     }
 }

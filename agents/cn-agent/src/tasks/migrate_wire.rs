@@ -3,6 +3,9 @@
 //! A request is `{"command":"sync"|"ping"|"stop","eventId":n}`, its answer `{"type":"response","command":...,"eventId":n}` or
 //! `{"type":"error",...,"message":text}`. The source's `sync` names host and port of the target's end; there, what follows the answer to
 //! `sync` is the stream, up to the sender's end, and the last line is `{"type":"sync-success"}` or an error.
+//!
+//! There are two streams, and the target takes one of them: [`DATASETS`] of the datasets of ZFS, for which the source's `sync` says
+//! what it has (`offer`) and the target answers what is there of it (`have`); and [`FILES`], of all files, which every node takes.
 
 use std::{
     io::{self, Read, Write},
@@ -24,12 +27,17 @@ use triton_types::InstanceUuid;
 
 use super::{Model, migrate::check_stopped};
 
+/// The format of a stream of files.
+const FILES: &str = "triton-linux-instance";
+/// The format of a stream of datasets, or of their changes.
+const DATASETS: &str = "triton-linux-datasets";
+
 /// How long an end waits for the next line or byte.
 const IDLE: Duration = Duration::from_secs(300);
 /// How long a target is called.
 const CALL: Duration = Duration::from_secs(10);
-/// Longest line.
-const LONGEST: u64 = 64 << 10;
+/// Longest line: what a target has names each snapshot of the copy.
+const LONGEST: u64 = 1 << 20;
 /// How often progress is told.
 const TELL: Duration = Duration::from_secs(1);
 
@@ -118,10 +126,7 @@ async fn send(model: &Model, uuid: InstanceUuid, request: &Value, told: &mut Str
     let words = |error: io::Error| format!("the target {host}:{port}: {error}");
     let call = tokio::time::timeout(CALL, TcpStream::connect((host.as_str(), port))).await;
     let mut target = BufReader::new(call.map_err(|_| format!("the target {host}:{port} does not answer"))?.map_err(words)?);
-    say(&mut target, &json!({"type": "request", "command": "sync", "eventId": 1, "format": "triton-linux-instance"}))
-        .await
-        .map_err(words)?;
-    expect(&mut target, "response").await.map_err(|error| format!("the target {host}:{port}: {error}"))?;
+    let have = agree(model, uuid, &mut target).await.map_err(|error| format!("the target {host}:{port}: {error}"))?;
     let stream = blocking(target.into_inner()).map_err(words)?;
     let (own, counter, ours) = (model.clone(), count.clone(), stream.try_clone().map_err(words)?);
     // A mutating call: it counts among the changes, and holds the instance's lock as long as it goes on.
@@ -129,7 +134,11 @@ async fn send(model: &Model, uuid: InstanceUuid, request: &Value, told: &mut Str
     let mut sending = tokio::task::spawn_blocking(move || {
         let _permit = permit;
         let mut out = Counted { inner: ours, count: counter };
-        let sent = own.machines.send(uuid, &mut out).map_err(|error| error.message);
+        let sent = match &have {
+            Some(have) => own.machines.send_changes(uuid, have, &mut out),
+            None => own.machines.send(uuid, &mut out),
+        };
+        let sent = sent.map_err(|error| error.message);
         // Also of what broke off the target is to see an end: it has a checksum to tell one from the other.
         let _ = out.inner.shutdown(Shutdown::Write);
         sent
@@ -157,7 +166,37 @@ async fn send(model: &Model, uuid: InstanceUuid, request: &Value, told: &mut Str
     let mut target = BufReader::new(TcpStream::from_std(stream).map_err(words)?);
     let result = expect(&mut target, "sync-success").await.map_err(|error| format!("the target {host}:{port}: {error}"));
     drop(ends);
+    if result.is_ok() {
+        forget_marks(model, uuid).await;
+    }
     result
+}
+
+/// Agrees with the target on a stream: what the target has, for one of datasets; none for one of files.
+async fn agree(model: &Model, uuid: InstanceUuid, target: &mut Stream) -> Result<Option<Value>, String> {
+    let own = model.clone();
+    let offer = tokio::task::spawn_blocking(move || own.machines.offer(uuid)).await.map_err(|error| error.to_string())?;
+    let words = |error: io::Error| error.to_string();
+    if let Some(offer) = offer.map_err(|error| error.message)? {
+        let request = json!({"type": "request", "command": "sync", "eventId": 1, "format": DATASETS, "offer": offer});
+        say(target, &request).await.map_err(words)?;
+        let mut answer = line(target).await.map_err(words)?.ok_or("it ended without an answer")?;
+        if answer["type"] == "response" && answer["have"].is_object() {
+            return Ok(Some(answer["have"].take()));
+        }
+        tracing::info!(vm_uuid = %uuid, answer = %answer["message"], "the target takes no streams of ZFS");
+    }
+    say(target, &json!({"type": "request", "command": "sync", "eventId": 1, "format": FILES})).await.map_err(words)?;
+    expect(target, "response").await.map(|()| None)
+}
+
+/// Removes the marks that no later synchronisation needs. One that stays costs space until the migration's own cleanup.
+async fn forget_marks(model: &Model, uuid: InstanceUuid) {
+    let own = model.clone();
+    let removed = tokio::task::spawn_blocking(move || own.machines.forget_marks(uuid, 1)).await;
+    if !matches!(removed, Ok(Ok(()))) {
+        tracing::warn!(vm_uuid = %uuid, ?removed, "old snapshots of a migration stay");
+    }
 }
 
 /// Waits for a line of this type.
@@ -186,12 +225,28 @@ pub(super) async fn target(model: Model, uuid: InstanceUuid, stream: TcpStream) 
         match request["command"].as_str() {
             Some("ping") => say(&mut stream, &answer(&request, &Ok(()))).await?,
             Some("stop") => return say(&mut stream, &answer(&request, &Ok(()))).await,
-            Some("sync") if request["format"] == "triton-linux-instance" => {
+            Some("sync") if request["format"] == FILES => {
                 say(&mut stream, &answer(&request, &Ok(()))).await?;
-                if !stream.buffer().is_empty() {
-                    return Err(io::Error::other("the stream began before it was asked for"));
+                return take(&model, uuid, stream, false).await;
+            }
+            Some("sync") if request["format"] == DATASETS => {
+                let (own, offer) = (model.clone(), request["offer"].clone());
+                let have = tokio::task::spawn_blocking(move || own.machines.have(uuid, &offer)).await.map_err(io::Error::other)?;
+                let mut reply = match &have {
+                    Ok(Some(_)) => answer(&request, &Ok(())),
+                    Ok(None) => answer(&request, &Err("this compute node has no ZFS".to_owned())),
+                    Err(error) => answer(&request, &Err(error.message.clone())),
+                };
+                let agreed = if let Ok(Some(have)) = have {
+                    reply["have"] = have;
+                    true
+                } else {
+                    false
+                };
+                say(&mut stream, &reply).await?;
+                if agreed {
+                    return take(&model, uuid, stream, true).await;
                 }
-                return take(&model, uuid, stream.into_inner()).await;
             }
             Some("sync") => {
                 let error = "this compute node takes the streams of Linux compute nodes only, not those of ZFS";
@@ -202,15 +257,19 @@ pub(super) async fn target(model: Model, uuid: InstanceUuid, stream: TcpStream) 
     }
 }
 
-async fn take(model: &Model, uuid: InstanceUuid, stream: TcpStream) -> io::Result<()> {
-    let stream = blocking(stream)?;
+async fn take(model: &Model, uuid: InstanceUuid, stream: Stream, changes: bool) -> io::Result<()> {
+    if !stream.buffer().is_empty() {
+        return Err(io::Error::other("the stream began before it was asked for"));
+    }
+    let stream = blocking(stream.into_inner())?;
     let own = model.clone();
     let permit = model.changes.clone().acquire_owned().await.map_err(io::Error::other)?;
     let ended = Ends(stream.try_clone()?);
     let taken = tokio::task::spawn_blocking(move || {
         let _permit = permit;
         let mut from: &std::net::TcpStream = &stream;
-        let result = own.machines.receive(uuid, &mut from as &mut dyn Read);
+        let from_dyn = &mut from as &mut dyn Read;
+        let result = if changes { own.machines.receive_changes(uuid, from_dyn) } else { own.machines.receive(uuid, from_dyn) };
         let event = match result {
             Ok(()) => json!({"type": "sync-success"}),
             Err(error) => json!({"type": "error", "command": "sync", "message": error.message}),

@@ -71,6 +71,38 @@ async fn an_instance_is_sent_from_one_end_to_the_other_and_kept_hidden_there() {
 }
 
 #[tokio::test]
+async fn where_both_nodes_have_zfs_only_what_the_target_lacks_is_sent_and_else_all_of_it() {
+    let (source, target) = (Bed::start().await, Bed::start().await);
+    let uuid = source.node.add(false, false);
+    let sync = async || {
+        let reply = target.task("machine_migrate_receive", json!({"vm_uuid": uuid})).await.json();
+        let mut control = Line::open(&source, "machine_migrate", json!({"action": "sync", "vm_uuid": uuid})).await;
+        let sync = json!({"command": "sync", "eventId": 1, "host": "127.0.0.1", "port": reply["port"]});
+        assert_eq!(control.ask(&sync).await, json!({"type": "response", "command": "sync", "eventId": 1}));
+        control.ask(&json!({"command": "stop", "eventId": 2})).await;
+    };
+    // A target without ZFS is sent the files, on the same connection.
+    source.node.zfs.store(true, std::sync::atomic::Ordering::Relaxed);
+    sync().await;
+    target.node.vms.lock().unwrap().remove(&uuid);
+    target.node.zfs.store(true, std::sync::atomic::Ordering::Relaxed);
+    sync().await;
+    sync().await;
+    source.node.zfs.store(false, std::sync::atomic::Ordering::Relaxed);
+    sync().await;
+    assert!(target.node.vms.lock().unwrap()[&uuid].hidden);
+    let sent: Vec<String> = source.node.calls().into_iter().filter(|call| call.starts_with("send") || call.starts_with("forget")).collect();
+    let (all, first, later) = (format!("send {uuid}"), format!("send changes {uuid} false"), format!("send changes {uuid} true"));
+    let forget = format!("forget marks {uuid} 1");
+    let wanted = [all.clone(), forget.clone(), first, forget.clone(), later, forget.clone(), all, forget];
+    assert_eq!(sent, wanted);
+    let params = |value| json!({"action": "set-indestructible-delegated", "vm_uuid": uuid, "value": value});
+    assert_eq!(source.task("machine_migrate", params("true")).await.status, 200);
+    assert_eq!(source.task("machine_migrate", json!({"action": "remove-sync-snapshots", "vm_uuid": uuid})).await.seen(), (200, "{}"));
+    assert!(source.node.calls().contains(&format!("forget marks {uuid} 0")));
+}
+
+#[tokio::test]
 async fn a_live_state_another_uuid_a_stream_of_zfs_and_unknown_steps_are_refused_by_name() {
     let bed = Bed::start().await;
     let (running, stopped) = (bed.node.add(true, false), bed.node.add(false, false));
@@ -83,7 +115,6 @@ async fn a_live_state_another_uuid_a_stream_of_zfs_and_unknown_steps_are_refused
     assert_eq!(error(json!({})).await, "Unexpected payload.action: ");
     assert!(error(json!({"action": "sync"})).await.contains("vm_uuid is missing"));
     assert!(error(json!({"action": "set-autoboot", "vm_uuid": stopped, "value": "perhaps"})).await.contains("neither"));
-    assert!(error(json!({"action": "set-indestructible-delegated", "vm_uuid": stopped, "value": "true"})).await.contains("delegated"));
     let mut end = Line::open(&bed, "machine_migrate", json!({"action": "receive", "vm_uuid": stopped})).await;
     let reply = end.ask(&json!({"command": "sync", "eventId": 1, "zfsFilesystem": "zones/x", "isFirstSync": true})).await;
     assert!(reply["message"].as_str().unwrap().contains("not those of ZFS"), "{reply}");

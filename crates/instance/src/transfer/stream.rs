@@ -1,15 +1,17 @@
 //! The form in which an instance travels between nodes.
 //!
-//! A line that says what it is, then frames: four bytes of length, most significant first, and as many bytes. The first frame
-//! is the machine's description as JSON, the others are a tar archive. A frame of length 0 ends it, followed by the SHA-256
+//! A line that says what it is ([`FILES`] or [`DATASETS`]), then frames: four bytes of length, most significant first, and as many bytes. The first frame
+//! is the machine's description as JSON, the others are a tar archive, or streams of ZFS. A frame of length 0 ends it, followed by the SHA-256
 //! of all content of frames. A stream that was cut is so never taken for a whole one.
 
 use std::io::{self, Read, Write};
 
 use sha2::{Digest, Sha256};
 
-/// The first line.
-const MAGIC: &[u8] = b"triton-linux-instance 1\n";
+/// The first line of a stream of files.
+pub(super) const FILES: &[u8] = b"triton-linux-instance 1\n";
+/// The first line of a stream of ZFS's streams.
+pub(super) const DATASETS: &[u8] = b"triton-linux-datasets 1\n";
 /// Bytes of one frame.
 const FRAME: usize = 256 << 10;
 /// Largest description.
@@ -27,8 +29,8 @@ pub(super) struct FrameWriter<W: Write> {
 }
 
 impl<W: Write> FrameWriter<W> {
-    pub(super) fn begin(mut out: W, head: &[u8]) -> io::Result<Self> {
-        out.write_all(MAGIC)?;
+    pub(super) fn begin(mut out: W, kind: &[u8], head: &[u8]) -> io::Result<Self> {
+        out.write_all(kind)?;
         let mut writer = Self { out, buffer: Vec::with_capacity(FRAME), hash: Sha256::new() };
         writer.frame(head)?;
         Ok(writer)
@@ -85,10 +87,10 @@ pub(super) struct FrameReader<R: Read> {
 
 impl<R: Read> FrameReader<R> {
     /// Reads the beginning; returns the description too.
-    pub(super) fn begin(mut inner: R) -> io::Result<(Self, Vec<u8>)> {
-        let mut magic = [0; MAGIC.len()];
+    pub(super) fn begin(mut inner: R, kind: &[u8]) -> io::Result<(Self, Vec<u8>)> {
+        let mut magic = [0; FILES.len()];
         inner.read_exact(&mut magic).map_err(cut)?;
-        if magic != MAGIC {
+        if magic != *kind {
             return Err(damaged("this is no stream of `vmadm send` of this version: its first line is another"));
         }
         let mut reader = Self { inner, left: 0, hash: Sha256::new(), ended: false };
@@ -168,14 +170,14 @@ mod tests {
 
     fn written(head: &[u8], content: &[u8]) -> Vec<u8> {
         let mut out = Vec::new();
-        let mut writer = FrameWriter::begin(&mut out, head).unwrap();
+        let mut writer = FrameWriter::begin(&mut out, FILES, head).unwrap();
         writer.write_all(content).unwrap();
         writer.finish().unwrap();
         out
     }
 
     fn read(bytes: &[u8]) -> io::Result<(Vec<u8>, Vec<u8>)> {
-        let (mut reader, head) = FrameReader::begin(bytes)?;
+        let (mut reader, head) = FrameReader::begin(bytes, FILES)?;
         let mut content = Vec::new();
         reader.read_to_end(&mut content)?;
         reader.finish()?;
@@ -187,11 +189,11 @@ mod tests {
         let content: Vec<u8> = (0..700_000_u32).map(|n| (n % 251) as u8).collect();
         let bytes = written(b"{}", &content);
         assert!(read(&bytes).unwrap() == (b"{}".to_vec(), content));
-        for length in [0, 5, MAGIC.len(), MAGIC.len() + 3, MAGIC.len() + 7, 300_000, bytes.len() - 33, bytes.len() - 1] {
+        for length in [0, 5, FILES.len(), FILES.len() + 3, FILES.len() + 7, 300_000, bytes.len() - 33, bytes.len() - 1] {
             let error = read(&bytes[..length]).unwrap_err();
             assert_eq!(error.to_string(), "the stream ends early", "{length}");
         }
-        for at in [0, MAGIC.len() + 4, 1000, 400_000, bytes.len() - 1] {
+        for at in [0, FILES.len() + 4, 1000, 400_000, bytes.len() - 1] {
             let mut changed = bytes.clone();
             changed[at] ^= 1;
             assert!(read(&changed).is_err(), "{at}");
@@ -201,7 +203,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_bytes_make_it_panic_or_take_more_than_a_frame(bytes in prop::collection::vec(any::<u8>(), 0..2000), whole in any::<bool>()) {
-            let bytes = if whole { [MAGIC, &[0, 0, 0, 1, b'x'], &bytes].concat() } else { bytes };
+            let bytes = if whole { [FILES, &[0, 0, 0, 1, b'x'], &bytes].concat() } else { bytes };
             prop_assert!(read(&bytes).is_err());
         }
     }

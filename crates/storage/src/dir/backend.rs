@@ -2,18 +2,27 @@
 
 use std::{
     collections::BTreeMap,
-    fs::File,
+    fs::{DirBuilder, File},
     io::Read,
+    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     time::Duration,
 };
 
-use triton_types::{ImageUuid, InstanceUuid, StorageKind};
+use triton_types::{ImageUuid, InstanceUuid, StorageKind, VolumeUuid};
 
-use super::{DirPool, dataset::Dataset, pool::is_image};
-use crate::{
-    CloneOptions, DataOptions, ImageDataset, PoolStatus, SnapshotInfo, SnapshotLabel, StorageError, Usage, export::Fill, storage::Backend,
+use super::{
+    DirPool,
+    dataset::Dataset,
+    pool::{io_error, is_image},
 };
+use crate::{
+    CloneOptions, DataOptions, ImageDataset, PoolStatus, SnapshotInfo, SnapshotLabel, StorageError, Usage, export::Fill, layout::VOLUMES,
+    replica::Replicate, storage::Backend,
+};
+
+/// A copy of directories is made of files.
+impl Replicate for DirPool {}
 
 impl Backend for DirPool {
     fn check(&self) -> Result<(), StorageError> {
@@ -40,8 +49,19 @@ impl Backend for DirPool {
     fn send_image(&self, _: InstanceUuid, _: Option<ImageUuid>, _: &File) -> Result<(), StorageError> {
         Err(StorageError::Unsupported { kind: StorageKind::Dir, what: "send a ZFS stream" })
     }
-    fn create_instance(&self, instance: InstanceUuid, options: &CloneOptions, fill: Fill<'_>) -> Result<(), StorageError> {
+    fn create_instance(
+        &self,
+        instance: InstanceUuid,
+        options: &CloneOptions,
+        _: &[VolumeUuid],
+        fill: Fill<'_>,
+    ) -> Result<(), StorageError> {
         self.create_filled(instance, options, fill)
+    }
+    fn make_volume(&self, instance: InstanceUuid, volume: VolumeUuid) -> Result<PathBuf, StorageError> {
+        let path = self.require_instance(instance)?.join(VOLUMES).join(volume.to_string());
+        DirBuilder::new().recursive(true).mode(0o755).create(&path).map_err(io_error("create the directory", &path))?;
+        Ok(path)
     }
     fn commit_image(&self, image: ImageUuid) -> Result<(), StorageError> {
         self.commit(image)

@@ -15,6 +15,7 @@ use crate::{
 };
 
 mod crash;
+mod volumes;
 
 pub(super) struct Node {
     pub scratch: Scratch,

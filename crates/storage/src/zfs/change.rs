@@ -54,6 +54,8 @@ impl ZfsPool {
         let place = self.dataset(&instance)?;
         let (new, old) = self.replacing(instance)?;
         if !self.zfs.exists(&old)? {
+            // They go with the instance, whose dataset could not be moved under what is mounted in it.
+            self.unmount_all(&self.volumes_below(&place)?)?;
             self.fill_new_root(instance, image, &new, options).inspect_err(|_| drop(self.destroy(&new)))?;
             reached("storage.replace.copied");
             if let Some(mount) = mount_below(&self.places.zonepath(instance)).filter(|mount| *mount != self.places.zonepath(instance)) {
@@ -80,7 +82,9 @@ impl ZfsPool {
             self.zfs.rename(&Self::data_of(&old)?, &Self::data_of(&place)?)?;
             reached("storage.replace.data-moved");
         }
+        self.move_volumes(&old, &place)?;
         self.zfs.mount(&place)?;
+        self.mount_all(&self.volumes_below(&place)?)?;
         self.destroy(&old)?;
         reached("storage.replace.done");
         Ok(())

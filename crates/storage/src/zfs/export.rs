@@ -9,7 +9,7 @@ use std::{
 };
 
 use triton_files::steps::reached;
-use triton_types::{ImageUuid, InstanceUuid};
+use triton_types::{ImageUuid, InstanceUuid, VolumeUuid};
 use triton_zfs::{DatasetName, SendOptions, SnapshotName};
 
 use super::{FINAL, NOAUTO, ZfsPool, name, patience::patiently, properties};
@@ -68,7 +68,13 @@ impl ZfsPool {
         sent.and(cleared)
     }
 
-    pub(super) fn create_filled(&self, instance: InstanceUuid, options: &CloneOptions, fill: Fill<'_>) -> Result<(), StorageError> {
+    pub(super) fn create_filled(
+        &self,
+        instance: InstanceUuid,
+        options: &CloneOptions,
+        volumes: &[VolumeUuid],
+        fill: Fill<'_>,
+    ) -> Result<(), StorageError> {
         let dataset = self.dataset(&instance)?;
         if self.zfs.exists(&dataset)? {
             return Err(StorageError::Exists { what: "instance", name: instance.to_string() });
@@ -83,6 +89,9 @@ impl ZfsPool {
                 fs::set_permissions(&path, fs::Permissions::from_mode(mode)).map_err(|e| TreeError::new("set the mode of", &path, e))
             };
             mode(0o700)?;
+            for volume in volumes {
+                self.make_volume_dataset(instance, *volume)?;
+            }
             fill(&path)?;
             if !path.join(ROOT).is_dir() || !path.join(CONFIG).is_dir() {
                 return Err(StorageError::NoRoot(instance.to_string()));

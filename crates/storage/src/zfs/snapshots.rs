@@ -15,9 +15,14 @@ impl ZfsPool {
     }
 
     pub(super) fn make_snapshot(&self, instance: InstanceUuid, label: &SnapshotLabel) -> Result<(), StorageError> {
-        self.require_instance(instance)?;
+        let dataset = self.require_instance(instance)?;
         reached("storage.snapshot.begun");
-        self.zfs.snapshot(&self.label(instance, label)?).map_err(|error| match error.kind() {
+        // Of one moment, the volumes with the rest.
+        let mut all = vec![self.label(instance, label)?];
+        for volume in self.volumes_below(&dataset)? {
+            all.push(name(volume.snapshot(&label.stored()))?);
+        }
+        self.zfs.snapshot_together(&all).map_err(|error| match error.kind() {
             FailureKind::Exists => StorageError::Exists { what: "snapshot", name: label.to_string() },
             _ => error.into(),
         })?;
@@ -27,8 +32,25 @@ impl ZfsPool {
 
     pub(super) fn roll_back(&self, instance: InstanceUuid, label: &SnapshotLabel) -> Result<(), StorageError> {
         reached("storage.rollback.begun");
-        self.zfs.rollback_recursive(&self.label(instance, label)?).map_err(|error| missing_snapshot(error, instance, label))?;
+        let dataset = self.dataset(&instance)?;
+        let volumes = self.volumes_below(&dataset)?;
+        // What a volume is mounted on may not have been there then.
+        self.unmount_all(&volumes)?;
+        let rolled_back = self.roll_all_back(instance, label);
+        self.mount_all(&volumes)?;
+        rolled_back?;
         reached("storage.rollback.done");
+        Ok(())
+    }
+
+    /// The instance's own dataset, then its volumes; one that was made after the snapshot stays as it is.
+    fn roll_all_back(&self, instance: InstanceUuid, label: &SnapshotLabel) -> Result<(), StorageError> {
+        let dataset = self.dataset(&instance)?;
+        self.zfs.rollback_recursive(&self.label(instance, label)?).map_err(|error| missing_snapshot(error, instance, label))?;
+        reached("storage.rollback.root-done");
+        for snapshot in self.snapshots_of_volumes(&dataset, &label.stored())? {
+            self.zfs.rollback_recursive(&snapshot)?;
+        }
         Ok(())
     }
 
@@ -36,6 +58,10 @@ impl ZfsPool {
         let snapshot = self.label(instance, label)?;
         if !self.zfs.snapshot_exists(&snapshot)? {
             return Err(StorageError::NotFound { what: "snapshot", name: format!("{label} of instance {instance}") });
+        }
+        // The instance's own last: as long as any is there, so is what names them.
+        for snapshot in self.snapshots_of_volumes(&snapshot.dataset(), &label.stored())? {
+            self.zfs.destroy_snapshot(&snapshot)?;
         }
         Ok(self.zfs.destroy_snapshot(&snapshot)?)
     }

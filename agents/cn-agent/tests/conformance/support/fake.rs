@@ -2,7 +2,10 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Condvar, Mutex},
+    sync::{
+        Condvar, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use cn_agent::{GuestPlace, ImageRequest, Images, MachineError, Machines, StopOptions};
@@ -28,6 +31,8 @@ pub struct FakeNode {
     pub calls: Mutex<Vec<String>>,
     /// Text that the next creation, import or deletion fails with.
     pub failure: Mutex<Option<(&'static str, String)>>,
+    /// Streams of ZFS can be sent and taken.
+    pub zfs: AtomicBool,
     gate: Mutex<bool>,
     moved: Condvar,
 }
@@ -214,6 +219,35 @@ impl Machines for FakeNode {
             return Err(MachineError::new("the stream is damaged", None));
         }
         self.vms.lock().unwrap().insert(uuid, Vm { hidden: true, ..Vm::default() });
+        Ok(())
+    }
+
+    fn offer(&self, uuid: InstanceUuid) -> Result<Option<Value>, MachineError> {
+        Ok(self.zfs.load(Ordering::Relaxed).then(|| json!({"of": uuid})))
+    }
+
+    fn have(&self, uuid: InstanceUuid, offer: &Value) -> Result<Option<Value>, MachineError> {
+        assert_eq!(offer, &json!({"of": uuid}));
+        Ok(self.zfs.load(Ordering::Relaxed).then(|| json!({"copy": self.vms.lock().unwrap().contains_key(&uuid)})))
+    }
+
+    fn send_changes(&self, uuid: InstanceUuid, have: &Value, out: &mut dyn std::io::Write) -> Result<(), MachineError> {
+        self.record(format!("send changes {uuid} {}", have["copy"]));
+        out.write_all(format!("changes of {uuid}").as_bytes()).map_err(|error| MachineError::new(error.to_string(), None))
+    }
+
+    fn receive_changes(&self, uuid: InstanceUuid, from: &mut dyn std::io::Read) -> Result<(), MachineError> {
+        let mut text = String::new();
+        from.read_to_string(&mut text).map_err(|error| MachineError::new(error.to_string(), None))?;
+        if text != format!("changes of {uuid}") {
+            return Err(MachineError::new("the stream is damaged", None));
+        }
+        self.vms.lock().unwrap().insert(uuid, Vm { hidden: true, ..Vm::default() });
+        Ok(())
+    }
+
+    fn forget_marks(&self, uuid: InstanceUuid, keep: usize) -> Result<(), MachineError> {
+        self.record(format!("forget marks {uuid} {keep}"));
         Ok(())
     }
 
