@@ -6,6 +6,7 @@ use clap::Parser;
 use serde::Deserialize;
 use triton_agent::{ConfigError, load_json_optional, program::AgentArgs};
 use triton_files::{FileError, Layout};
+use triton_headnode::Names;
 use triton_sysinfo::NodeConfig;
 
 use crate::Settings;
@@ -19,7 +20,8 @@ use crate::Settings;
 /// What is in force stays when FWAPI cannot be reached, when an answer is not complete, and when this agent stops or is killed. A table that
 /// somebody emptied or edited is made anew at once. fwadm shows and changes rules with or without the agent.
 ///
-/// FILES: /usr/triton/config/node.config (fwapi_domain, vmapi_domain; else fwapi and vmapi in the domain of the data centre) and, if there,
+/// FILES: /usr/triton/config/node.config (fwapi_domain, vmapi_domain; else fwapi and vmapi in the domain of the data centre; their names are asked of binder in that domain, then of
+/// the system) and, if there,
 /// /opt/smartdc/agents/etc/firewaller.config.json with any of fwapi.url, fwapi.fast.port, fwapi.fast.host, vmapi.url, restify.port,
 /// syncInterval (minutes).
 ///
@@ -72,6 +74,18 @@ pub struct Addresses {
     pub vmapi: String,
     /// Host and port of FWAPI's events.
     pub fast: String,
+    /// The domain of the data centre's services, whose names its binder knows.
+    pub domain: Option<String>,
+}
+
+impl Addresses {
+    /// How the services' names are looked up: by `binder` in their domain (section 2.1).
+    pub fn names(&self) -> Names {
+        match &self.domain {
+            Some(domain) => Names::by_binder(domain, &format!("binder.{domain}:53")),
+            None => Names::system(),
+        }
+    }
 }
 
 impl AgentConfig {
@@ -121,7 +135,8 @@ impl AgentConfig {
         };
         let host = self.fwapi.fast.host.clone().unwrap_or_else(own);
         let fast = format!("{host}:{}", self.fwapi.fast.port.unwrap_or(2020));
-        Ok(Some(Addresses { fwapi, vmapi, fast }))
+        let own = domain("vmapi").and_then(|name| Some(name.strip_prefix("vmapi.")?.to_owned())).filter(|domain| !domain.is_empty());
+        Ok(Some(Addresses { fwapi, vmapi, fast, domain: own }))
     }
 }
 
@@ -148,15 +163,25 @@ mod tests {
         let text = r#"{"fwapi":{"fast":{"port":2020,"retry":{"retries":"Infinity"}}},"restify":{"port":2021},"retry":{},"syncInterval":30,"recentTasksLength":50}"#;
         let (_root, layout) = node(text, "fwapi_domain='fwapi.a.b'\nvmapi_domain='vmapi.a.b'\ndatacenter_name='dc'\ndns_domain='x.y'\n");
         let config = AgentConfig::load(&layout).unwrap();
-        let wanted = Addresses { fwapi: "http://fwapi.a.b".into(), vmapi: "http://vmapi.a.b".into(), fast: "fwapi.a.b:2020".into() };
+        let wanted = Addresses {
+            fwapi: "http://fwapi.a.b".into(),
+            vmapi: "http://vmapi.a.b".into(),
+            fast: "fwapi.a.b:2020".into(),
+            domain: Some("a.b".into()),
+        };
         assert_eq!(config.addresses(&layout).unwrap(), Some(wanted));
         assert_eq!((config.port(), config.settings().sync_every), (2021, Duration::from_secs(1800)));
 
         let (_root, layout) =
             node(r#"{"fwapi":{"url":"http://127.0.0.1:8085"},"syncInterval":0}"#, "datacenter_name='dc'\ndns_domain='x.y'\n");
         let config = AgentConfig::load(&layout).unwrap();
-        let wanted =
-            Addresses { fwapi: "http://127.0.0.1:8085".into(), vmapi: "http://vmapi.dc.x.y".into(), fast: "127.0.0.1:2020".into() };
+        let wanted = Addresses {
+            fwapi: "http://127.0.0.1:8085".into(),
+            vmapi: "http://vmapi.dc.x.y".into(),
+            fast: "127.0.0.1:2020".into(),
+            domain: Some("dc.x.y".into()),
+        };
+        assert_eq!(format!("{:?}", wanted.names()), "Names(binder.dc.x.y:53)");
         assert_eq!(config.addresses(&layout).unwrap(), Some(wanted));
         assert_eq!(config.settings().sync_every, Duration::from_secs(1800));
     }

@@ -5,15 +5,16 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tracing::{info, warn};
 use triton_agent::chain;
-use triton_headnode::{FastError, FastEvent, FastFeed, FastRetry};
+use triton_headnode::{FastError, FastEvent, FastFeed, FastRetry, Names};
 use triton_types::ServerUuid;
 
 use crate::{Handle, Numbers, Settings, Task};
 
-/// Subscribes at `address` (`host:port`) as this node, hands events to the worker and asks for a comparison after each beginning and
+/// Subscribes at `address` (`host:port`, looked up by `names`) as this node, hands events to the worker and asks for a comparison after each beginning and
 /// each time the timer says so. Never ends; may be dropped at any time.
-pub async fn follow(address: String, server: ServerUuid, handle: Handle, settings: Settings, numbers: Numbers) {
-    tokio::join!(subscribe(&address, server, &handle, &settings, &numbers), tick(&handle, &settings));
+pub async fn follow(address: String, names: Names, server: ServerUuid, handle: Handle, settings: Settings, numbers: Numbers) {
+    let place = (address.as_str(), &names);
+    tokio::join!(subscribe(place, server, &handle, &settings, &numbers), tick(&handle, &settings));
 }
 
 fn jitter(settings: &Settings) -> Duration {
@@ -31,25 +32,35 @@ async fn tick(handle: &Handle, settings: &Settings) {
     }
 }
 
-async fn subscribe(address: &str, server: ServerUuid, handle: &Handle, settings: &Settings, numbers: &Numbers) {
+async fn subscribe(place: (&str, &Names), server: ServerUuid, handle: &Handle, settings: &Settings, numbers: &Numbers) {
     let mut retry = FastRetry::default();
     let mut named = String::new();
     loop {
         let begun = Instant::now();
-        let error = listen(address, server, handle, settings, numbers).await;
+        let error = listen(place, server, handle, settings, numbers).await;
         numbers.subscribed(false);
         // The same reason again and again is said once.
         let reason = chain(&error).to_string();
         if reason != named {
-            warn!(address, error = reason, "FWAPI's events are not received; what is in force stays, and another attempt is made");
+            warn!(
+                address = place.0,
+                error = reason,
+                "FWAPI's events are not received; what is in force stays, and another attempt is made"
+            );
             named = reason;
         }
         tokio::time::sleep(retry.pause(begun.elapsed())).await;
     }
 }
 
-async fn listen(address: &str, server: ServerUuid, handle: &Handle, settings: &Settings, numbers: &Numbers) -> FastError {
-    let mut feed = match FastFeed::connect(address, &server.to_string()).await {
+async fn listen(
+    (address, names): (&str, &Names),
+    server: ServerUuid,
+    handle: &Handle,
+    settings: &Settings,
+    numbers: &Numbers,
+) -> FastError {
+    let mut feed = match FastFeed::connect_with(names, address, &server.to_string()).await {
         Ok(feed) => feed,
         Err(error) => return error,
     };

@@ -136,11 +136,11 @@ async fn keep_in_step(
     let server = tokio::task::spawn_blocking(move || HostFacts::load(&at).map(|facts| facts.server_uuid))
         .await
         .map_err(|error| StartError::System("read the facts of the node", io::Error::other(error)))??;
-    let agent = user_agent(server);
+    let (agent, names) = (user_agent(server), addresses.names());
     let services = Services {
         backend: node.clone(),
-        fwapi: FwApi::new(&agent, addresses.fwapi.parse()?),
-        vmapi: VmApi::new(&agent, addresses.vmapi.parse()?, server),
+        fwapi: FwApi::with_names(&agent, addresses.fwapi.parse()?, names.clone()),
+        vmapi: VmApi::with_names(&agent, addresses.vmapi.parse()?, server, names.clone()),
         server,
         numbers: numbers.clone(),
     };
@@ -162,7 +162,7 @@ async fn keep_in_step(
     ready::notify_status("keeping rules in step with FWAPI");
     tokio::select! {
         () = worker.run() => {}
-        () = follow(addresses.fast, server, handle.clone(), settings, numbers) => {}
+        () = follow(addresses.fast, names, server, handle.clone(), settings, numbers) => {}
         () = asked => {}
         () = http => {}
     }

@@ -1,7 +1,8 @@
 //! A second copy of the file of each rule, for when the file is damaged (ruling 1).
 //!
 //! It never says what exists: only what a rule said whose file is there and cannot be used. It is gone before the file changes and comes
-//! after it, so it never says less than the file did; where it is missing or damaged, too, the lines that are in force stay as they are.
+//! after it, so it is never older than what was written by this library; what somebody edited by hand is not in it. Where it is missing or
+//! damaged, too, the lines that are in force stay as they are.
 
 use std::{
     fs, io,

@@ -12,7 +12,7 @@ use hyper_util::{
 };
 use serde_json::Value;
 
-use crate::{BaseUrl, HttpError, HttpFailure};
+use crate::{BaseUrl, HttpError, HttpFailure, Names};
 
 /// How a client behaves.
 #[derive(Clone, Debug)]
@@ -29,6 +29,8 @@ pub struct HttpOptions {
     pub idle_connections: usize,
     /// `User-Agent`.
     pub user_agent: String,
+    /// How names of services are looked up.
+    pub names: Names,
 }
 
 impl HttpOptions {
@@ -41,6 +43,7 @@ impl HttpOptions {
             max_reply: 16 << 20,
             idle_connections: 0,
             user_agent: user_agent.into(),
+            names: Names::system(),
         }
     }
 }
@@ -90,7 +93,7 @@ pub(crate) type Body = UnsyncBoxBody<Bytes, std::io::Error>;
 /// A client. Cheap to clone; clones share connections.
 #[derive(Clone)]
 pub struct HttpClient {
-    client: Client<HttpConnector, Body>,
+    client: Client<HttpConnector<Names>, Body>,
     options: HttpOptions,
     user_agent: HeaderValue,
 }
@@ -104,7 +107,7 @@ impl fmt::Debug for HttpClient {
 impl HttpClient {
     /// A client; nothing is connected yet. To be used inside a tokio runtime.
     pub fn new(options: HttpOptions) -> Self {
-        let mut connector = HttpConnector::new();
+        let mut connector = HttpConnector::new_with_resolver(options.names.clone());
         connector.set_connect_timeout(Some(options.connect_timeout));
         connector.set_nodelay(true);
         connector.set_keepalive(Some(Duration::from_secs(30)));

@@ -5,6 +5,7 @@
 
 use std::{
     collections::VecDeque,
+    io,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -15,6 +16,8 @@ use tokio::{
     time::{Instant, Interval, MissedTickBehavior},
 };
 use triton_fast::{DecodeError, Decoder, Frame, Status};
+
+use crate::Names;
 
 /// For the connection, and for the first object after it, each.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -116,9 +119,22 @@ impl FastFeed {
     /// # Errors
     /// When there is no connection; nothing stays open.
     pub async fn connect(address: &str, client_id: &str) -> Result<Self, FastError> {
+        Self::connect_with(&Names::system(), address, client_id).await
+    }
+
+    /// As [`FastFeed::connect`], with names looked up so.
+    ///
+    /// # Errors
+    /// As [`FastFeed::connect`].
+    pub async fn connect_with(names: &Names, address: &str, client_id: &str) -> Result<Self, FastError> {
         let refused = |source| FastError::Connect { address: address.to_owned(), source };
         let timed_out = || refused(std::io::ErrorKind::TimedOut.into());
-        let stream = tokio::time::timeout(PATIENCE, TcpStream::connect(address)).await.map_err(|_| timed_out())?.map_err(refused)?;
+        let connected = async {
+            let no_port = || io::Error::new(io::ErrorKind::InvalidInput, "it has no port");
+            let (host, port) = address.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse().ok()?))).ok_or_else(no_port)?;
+            TcpStream::connect(names.lookup(host, port).await?.as_slice()).await
+        };
+        let stream = tokio::time::timeout(PATIENCE, connected).await.map_err(|_| timed_out())?.map_err(refused)?;
         stream.set_nodelay(true).map_err(refused)?;
         nix::sys::socket::setsockopt(&stream, nix::sys::socket::sockopt::TcpUserTimeout, &UNACKNOWLEDGED)
             .map_err(|error| refused(error.into()))?;

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use triton_types::{InstanceUuid, OwnerUuid};
 
-use crate::{BaseUrl, Call, HttpClient, HttpError, HttpFailure, HttpOptions};
+use crate::{BaseUrl, Call, HttpClient, HttpError, HttpFailure, HttpOptions, Names};
 
 /// All rules of one owner, and more than 100,000 names.
 const MAX_REPLY: usize = 64 << 20;
@@ -62,7 +62,12 @@ pub struct FwApi {
 impl FwApi {
     /// The client; one request may take 60 s.
     pub fn new(user_agent: &str, base: BaseUrl) -> Self {
-        let mut options = HttpOptions::new(user_agent);
+        Self::with_names(user_agent, base, Names::system())
+    }
+
+    /// As [`FwApi::new`], with names looked up so.
+    pub fn with_names(user_agent: &str, base: BaseUrl, names: Names) -> Self {
+        let mut options = HttpOptions { names, ..HttpOptions::new(user_agent) };
         options.idle_connections = 3;
         options.request_timeout = Duration::from_secs(60);
         options.max_reply = MAX_REPLY;

@@ -7,7 +7,7 @@ use http::Method;
 use serde_json::{Map, Value};
 use triton_types::{InstanceUuid, ServerUuid};
 
-use crate::{BaseUrl, Call, HttpClient, HttpError, HttpFailure, HttpOptions};
+use crate::{BaseUrl, Call, HttpClient, HttpError, HttpFailure, HttpOptions, Names};
 
 /// VMAPI's largest page of instances, which is also its default (vm-agent.md section 5).
 const PAGE: usize = 1000;
@@ -31,7 +31,12 @@ pub struct VmApi {
 impl VmApi {
     /// The client of `server`. One instance may take 30 s, a list or a bulk report 60 s (section 3.2).
     pub fn new(user_agent: &str, base: BaseUrl, server: ServerUuid) -> Self {
-        let mut options = HttpOptions::new(user_agent);
+        Self::with_names(user_agent, base, server, Names::system())
+    }
+
+    /// As [`VmApi::new`], with names looked up so.
+    pub fn with_names(user_agent: &str, base: BaseUrl, server: ServerUuid, names: Names) -> Self {
+        let mut options = HttpOptions { names, ..HttpOptions::new(user_agent) };
         options.idle_connections = 4;
         options.request_timeout = Duration::from_secs(30);
         let single = HttpClient::new(options.clone());

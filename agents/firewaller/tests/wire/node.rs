@@ -180,7 +180,7 @@ impl Node {
         tokio::spawn(async move {
             tokio::select! {
                 () = worker.run() => {}
-                () = follow(address, server, follower, settings, numbers) => {}
+                () = follow(address, triton_headnode::Names::system(), server, follower, settings, numbers) => {}
                 _ = triton_agent::http::serve(listener, router, triton_agent::http::ServerLimits::default(), std::future::pending()) => {}
                 () = stopped.cancelled() => {}
             }
