@@ -73,7 +73,7 @@ pub enum VmVerb {
 /// Arguments of `xtask vm test`.
 #[derive(Args, Debug, Clone, Default)]
 pub struct TestArgs {
-    /// Run only tests and scenarios whose name contains this
+    /// Run only tests and scenarios whose name contains this, and the whole test program that is called so
     pub filter: Option<String>,
 
     /// Only what every landing runs

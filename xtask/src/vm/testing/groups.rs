@@ -50,9 +50,11 @@ pub const GROUPS: &[Group] = &[
 /// Longest run of one program.
 const LIMIT: Duration = Duration::from_secs(2400);
 
-/// What libtest is told of the tests of `target` that run: in a program that is called `kernel_...` all need a kernel.
+/// What libtest is told of the tests of `target` that run: in a program that is called `kernel_...` all need a kernel. A filter that is
+/// the program's own name asks for all of it.
 pub fn selection(group: &Group, target: &str, filter: Option<&str>) -> Option<String> {
     let all = group.tests.is_empty() || target.starts_with("kernel_");
+    let filter = filter.filter(|filter| *filter != target);
     filter.map(str::to_owned).or_else(|| (!all).then(|| group.tests.to_owned()))
 }
 
@@ -101,5 +103,6 @@ mod tests {
         assert_eq!(selection(group, "kernel_sockets", None), None);
         assert_eq!(selection(group, "protocol", None).as_deref(), Some("kernel"));
         assert_eq!(selection(group, "kernel_sockets", Some("flood")).as_deref(), Some("flood"));
+        assert_eq!(selection(group, "kernel_sockets", Some("kernel_sockets")), None);
     }
 }
