@@ -13,6 +13,7 @@ pub mod api;
 mod backend;
 mod config;
 mod follow;
+mod instances;
 mod keeping;
 mod metrics;
 mod node;

@@ -7,10 +7,9 @@ use triton_agent::chain;
 use triton_files::Layout;
 use triton_firewall::{Applied, Change, Firewall, FirewallError, LocalVm};
 use triton_fwrule::VmFacts;
-use triton_instance::firewall::local_vms;
 use triton_types::{InstanceUuid, RuleUuid};
 
-use crate::{Backend, Edit, Stored};
+use crate::{Backend, Edit, Stored, instances::Instances};
 
 /// The node below a root. One change at a time; others' changes wait by the locks of the library.
 #[derive(Debug)]
@@ -22,6 +21,7 @@ pub struct RealNode {
 #[derive(Debug)]
 struct Kept {
     firewall: Firewall,
+    instances: Instances,
     /// What the table was last made from.
     made_from: Option<(u64, Vec<LocalVm>)>,
 }
@@ -35,8 +35,9 @@ impl Kept {
     ) -> Result<T, FirewallError> {
         let mut seen = Vec::new();
         self.made_from = None;
+        let instances = &mut self.instances;
         let made = make(&mut self.firewall, &mut || {
-            seen = local_vms(layout)?;
+            seen = instances.get(layout)?;
             Ok(seen.clone())
         })?;
         self.made_from = Some((self.firewall.contents().edition(), seen));
@@ -54,7 +55,10 @@ impl RealNode {
     /// # Errors
     /// Without the right to change rules, or on a kernel without nf_tables.
     pub fn open(layout: &Layout) -> Result<Self, FirewallError> {
-        Ok(Self { layout: layout.clone(), kept: Mutex::new(Kept { firewall: Firewall::open(layout)?, made_from: None }) })
+        Ok(Self {
+            layout: layout.clone(),
+            kept: Mutex::new(Kept { firewall: Firewall::open(layout)?, instances: Instances::default(), made_from: None }),
+        })
     }
 
     fn kept(&self) -> MutexGuard<'_, Kept> {
@@ -67,7 +71,11 @@ impl RealNode {
     /// # Errors
     /// What was in force still is.
     pub fn put_in_force(&self, closely: bool) -> Result<Applied, FirewallError> {
-        self.kept().make(&self.layout, |firewall, locals| if closely { firewall.repair(locals) } else { firewall.converge(locals) })
+        let mut kept = self.kept();
+        if closely {
+            kept.instances.forget();
+        }
+        kept.make(&self.layout, |firewall, locals| if closely { firewall.repair(locals) } else { firewall.converge(locals) })
     }
 
     /// Files of `/var/fw` that cannot be used, and why, at the last call that looked at them.
@@ -86,14 +94,15 @@ impl RealNode {
         let mut kept = self.kept();
         let contents = if edited { kept.firewall.load() } else { kept.firewall.refresh() };
         let edition = contents.map_err(|error| text(&error))?.edition();
+        let now = if instances { Some(kept.instances.read(&self.layout)?) } else { None };
         let Some((made_from, locals)) = &kept.made_from else { return Ok(true) };
-        Ok(*made_from != edition || (instances && *locals != local_vms(&self.layout)?))
+        Ok(*made_from != edition || now.is_some_and(|now| now != *locals))
     }
 }
 
 impl Backend for RealNode {
     fn locals(&self) -> Result<Vec<VmFacts>, String> {
-        Ok(local_vms(&self.layout)?.into_iter().map(|vm| vm.facts).collect())
+        Ok(self.kept().instances.get(&self.layout)?.into_iter().map(|vm| vm.facts).collect())
     }
 
     fn stored(&self) -> Result<Stored, String> {

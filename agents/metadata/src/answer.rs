@@ -10,10 +10,10 @@ use tokio::sync::{Mutex, Semaphore};
 use triton_mdata::{Answer, Frame, Request, get, keys, parse, put_terms, trim};
 use triton_types::{InstanceUuid, JsonMap};
 
-use crate::{Budget, Limits, Numbers, Store, bucket::Bucket, write::Write};
+use crate::{Budget, Limits, Numbers, Shared, Store, bucket::Bucket, write::Write};
 
-/// Reads of one instance that run at once: a guest with many connections does not take every thread.
-const READERS: usize = 2;
+/// Reads of one instance that run at once, however many connections its guest has.
+const READERS: usize = 1;
 /// A read ends within this, or fails; clients wait 45 s (metadata.md section 2.6).
 const READ_DEADLINE: Duration = Duration::from_secs(5);
 /// The same for a write.
@@ -36,16 +36,19 @@ pub struct Guest {
     bytes: Bucket,
     work: Bucket,
     readers: Semaphore,
+    /// Of all instances.
+    readers_of_all: Arc<Semaphore>,
     /// Writes take turns, so that each sees what the one before it did.
     writer: Mutex<()>,
 }
 
 impl Guest {
     /// An instance that nobody has asked for anything yet.
-    pub fn new(uuid: InstanceUuid, store: Arc<dyn Store>, limits: Arc<Limits>, memory: &Arc<Budget>, numbers: Numbers) -> Self {
+    pub fn new(uuid: InstanceUuid, store: Arc<dyn Store>, limits: Arc<Limits>, shared: &Shared, numbers: Numbers) -> Self {
         Self {
             uuid,
-            memory: memory.inner(limits.memory),
+            memory: shared.memory.inner(limits.memory),
+            readers_of_all: shared.readers.clone(),
             reads: Bucket::new(limits.reads),
             writes: Bucket::new(limits.writes),
             bytes: Bucket::new(limits.bytes),
@@ -91,9 +94,22 @@ impl Guest {
             }
         };
         self.numbers.answered(verb, answer.word());
+        let is_large = matches!(&answer, Answer::Value(value) if value.len() > LARGE);
         let (version, elapsed_ms) = (if request.is_some() { 2 } else { 1 }, begun.elapsed().as_millis());
         tracing::debug!(vm_uuid = %self.uuid, verb, key = %shown(&key), version, elapsed_ms, result = answer.word(), "request");
-        Some(request.map_or_else(|| answer.version_1(), |request| answer.version_2(&request)))
+        let rendered = move || request.map_or_else(|| answer.version_1(), |request| answer.version_2(&request));
+        if !is_large {
+            return Some(rendered());
+        }
+        // Milliseconds of a processor, in which others would not be answered.
+        let measured = move || {
+            let begun = processor_time();
+            let text = rendered();
+            (text, processor_time().saturating_sub(begun))
+        };
+        let (text, took) = tokio::task::spawn_blocking(measured).await.ok()?;
+        self.work.spend(took.as_secs_f64()).await;
+        Some(text)
     }
 
     /// The verb, the key that it is about, and the answer.
@@ -127,40 +143,46 @@ impl Guest {
     /// What `look` makes of the VM object, for one more request of this guest.
     pub(crate) async fn page<T: Send + 'static>(&self, look: impl FnOnce(&JsonMap) -> T + Send + 'static) -> Result<T, ()> {
         self.reads.take().await;
-        let Ok(_turn) = self.readers.acquire().await else { return Err(()) };
         let (store, uuid) = (self.store.clone(), self.uuid);
-        self.call(READ_DEADLINE, move || store.view(uuid).map(|vm| look(&vm))).await
+        self.call(true, move || store.view(uuid).map(|vm| look(&vm))).await
     }
 
     async fn read(&self, look: impl FnOnce(&JsonMap) -> Answer + Send + 'static) -> Answer {
-        let Ok(_turn) = self.readers.acquire().await else { return Answer::failure(UNAVAILABLE) };
         let (store, uuid) = (self.store.clone(), self.uuid);
-        self.blocking(READ_DEADLINE, move || store.view(uuid).map(|vm| look(&vm))).await
+        self.blocking(true, move || store.view(uuid).map(|vm| look(&vm))).await
     }
 
     async fn write(&self, write: Write) -> Answer {
         self.writes.take().await;
-        let _turn = self.writer.lock().await;
         let (store, uuid, limits) = (self.store.clone(), self.uuid, self.limits.clone());
-        self.blocking(WRITE_DEADLINE, move || write.run(uuid, store.as_ref(), &limits)).await
+        self.blocking(false, move || write.run(uuid, store.as_ref(), &limits)).await
     }
 
     /// Makes a call that blocks. What goes wrong on the host is for its log; the guest is told that it did.
-    async fn blocking(&self, deadline: Duration, call: impl FnOnce() -> Result<Answer, String> + Send + 'static) -> Answer {
-        self.call(deadline, call).await.unwrap_or_else(|()| Answer::failure(UNAVAILABLE))
+    async fn blocking(&self, reading: bool, call: impl FnOnce() -> Result<Answer, String> + Send + 'static) -> Answer {
+        self.call(reading, call).await.unwrap_or_else(|()| Answer::failure(UNAVAILABLE))
     }
 
-    async fn call<T: Send + 'static>(
-        &self,
-        deadline: Duration,
-        call: impl FnOnce() -> Result<T, String> + Send + 'static,
-    ) -> Result<T, ()> {
-        let measured = move || {
-            let begun = processor_time();
-            let done = call();
-            (done, processor_time().saturating_sub(begun))
+    async fn call<T: Send + 'static>(&self, reading: bool, call: impl FnOnce() -> Result<T, String> + Send + 'static) -> Result<T, ()> {
+        let deadline = if reading { READ_DEADLINE } else { WRITE_DEADLINE };
+        let made = async {
+            // Also the wait for a turn has its end in time: clients of the guest count the seconds.
+            let (reader, writer, place) = match reading {
+                true => (self.readers.acquire().await.ok(), None, self.readers_of_all.clone().acquire_owned().await.ok()),
+                false => (None, Some(self.writer.lock().await), None),
+            };
+            let measured = move || {
+                // Kept until the call is over, also when nobody waits for it any more.
+                let _place = place;
+                let begun = processor_time();
+                let done = call();
+                (done, processor_time().saturating_sub(begun))
+            };
+            let made = tokio::task::spawn_blocking(measured).await;
+            drop((reader, writer));
+            made
         };
-        let failure = match tokio::time::timeout(deadline, tokio::task::spawn_blocking(measured)).await {
+        let failure = match tokio::time::timeout(deadline, made).await {
             Ok(Ok((done, took))) => {
                 // Large documents cost much to read, however little of them is asked for.
                 self.work.spend(took.as_secs_f64()).await;
@@ -176,6 +198,9 @@ impl Guest {
         Err(())
     }
 }
+
+/// Values of more bytes are put into their frame beside the other requests.
+const LARGE: usize = 64 << 10;
 
 /// What this thread had of a processor so far.
 fn processor_time() -> Duration {

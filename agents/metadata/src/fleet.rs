@@ -12,7 +12,7 @@ use triton_files::Layout;
 use triton_instance::{LINE_SOCKET, zonecontrol};
 use triton_types::{InstanceUuid, ProcessRef};
 
-use crate::{Budget, Guest, Limits, Numbers, Store, http::Door, lines::Line, server::Server};
+use crate::{Guest, Limits, Numbers, Shared, Store, http::Door, lines::Line, server::Server};
 
 /// What one instance is served by.
 struct Served {
@@ -28,7 +28,7 @@ pub struct Fleet {
     layout: Layout,
     store: Arc<dyn Store>,
     limits: Arc<Limits>,
-    memory: Arc<Budget>,
+    shared: Shared,
     numbers: Numbers,
     tasks: TaskTracker,
     served: BTreeMap<InstanceUuid, Served>,
@@ -44,7 +44,7 @@ impl Fleet {
         Self {
             layout: layout.clone(),
             store,
-            memory: Budget::new(limits.memory_of_all),
+            shared: Shared::new(&limits),
             limits: Arc::new(limits),
             numbers,
             tasks: TaskTracker::new(),
@@ -125,7 +125,7 @@ impl Fleet {
         // Its connections end: what they belong to is gone.
         self.served.remove(&uuid);
         let path = self.layout.zonecontrol(uuid).join(zonecontrol::SOCKET);
-        let guest = Guest::new(uuid, self.store.clone(), self.limits.clone(), &self.memory, self.numbers.clone());
+        let guest = Guest::new(uuid, self.store.clone(), self.limits.clone(), &self.shared, self.numbers.clone());
         let guest = Arc::new(guest);
         match Server::start(guest.clone(), &path, owner, &self.tasks) {
             Ok(server) => {

@@ -25,6 +25,8 @@ pub struct Limits {
     pub memory: usize,
     /// The same for all instances together.
     pub memory_of_all: usize,
+    /// Reads of instances' documents at once, of all instances together: each takes some times their size of memory.
+    pub readers_of_all: usize,
     /// Requests per second that read, and how many may come at once before that counts.
     pub reads: (f64, f64),
     /// The same for those that write.
@@ -67,6 +69,7 @@ impl Default for Limits {
             connections: 32,
             memory: 16 << 20,
             memory_of_all: 256 << 20,
+            readers_of_all: 8,
             reads: (200.0, 400.0),
             writes: (5.0, 20.0),
             // A value of a mebibyte costs 1.9 of a line, and 1.4 of an answer.

@@ -4,10 +4,13 @@
 
 mod common;
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, Mutex, atomic::Ordering},
+    time::Duration,
+};
 
-use common::{Bed, fast, success};
-use metadata_agent::{Limits, talk};
+use common::{Bed, Memory, fast, fixture, success};
+use metadata_agent::{Limits, Shared, talk};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream},
     time::{Instant, sleep, timeout},
@@ -49,9 +52,9 @@ async fn who_sends_no_line_is_read_from_at_the_guests_rate_of_bytes() {
     long.push(b'\n');
     for junk in [vec![b'x'; 64 << 10], long] {
         for senders in [1, 8] {
-            let bed = std::sync::Arc::new(Bed::with(limits()));
+            let bed = Arc::new(Bed::with(limits()));
             let span = Duration::from_secs(30);
-            let junk = std::sync::Arc::new(junk.clone());
+            let junk = Arc::new(junk.clone());
             let tasks: Vec<_> = (0..senders)
                 .map(|_| {
                     let (bed, junk) = (bed.clone(), junk.clone());
@@ -73,7 +76,7 @@ async fn who_sends_no_line_is_read_from_at_the_guests_rate_of_bytes() {
 /// The others' clock does not move for it, nor does that of the guest's own short requests; answers stay in order.
 #[tokio::test(start_paused = true)]
 async fn short_requests_wait_for_no_long_line_of_others() {
-    let bed = std::sync::Arc::new(Bed::with(Limits { reads: (1e6, 1e6), ..limits() }));
+    let bed = Arc::new(Bed::with(Limits { reads: (1e6, 1e6), ..limits() }));
     let neighbour = Bed::with(limits());
     let junk = bed.clone();
     let sender = tokio::spawn(async move { send_junk(&junk, &[b'x'; 64 << 10], Duration::from_secs(3600)).await });
@@ -123,4 +126,32 @@ async fn a_line_that_cannot_be_paid_for_in_time_ends_its_connection() {
     assert_eq!(stream.read(&mut [0; 8]).await.unwrap(), 0, "it is closed");
     assert_eq!(begin.elapsed().as_secs(), 5);
     assert_eq!(bed.guest.memory.used(), 0);
+}
+
+/// Documents that are read at once, each of which takes memory: one of each guest, and no more than there may be of all of them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn reads_at_once_are_one_of_each_guest_and_have_a_bound_of_all() {
+    let look = async |guests: usize, most: usize| {
+        let limits = Limits { readers_of_all: 3, ..fast() };
+        let shared = Shared::new(&limits);
+        let store = Arc::new(Memory { vm: Mutex::new(fixture()), slow: Duration::from_millis(2), ..Memory::default() });
+        let beds: Vec<_> = (0..guests).map(|_| Bed::beside(&shared, store.clone(), limits)).collect();
+        let mut asking = tokio::task::JoinSet::new();
+        for bed in &beds {
+            for _ in 0..8 {
+                let mut client = bed.connect();
+                asking.spawn(async move {
+                    for _ in 0..5 {
+                        assert_eq!(client.get("sdc:alias").await, success("web0"));
+                    }
+                });
+            }
+        }
+        while let Some(asked) = asking.join_next().await {
+            asked.unwrap();
+        }
+        assert_eq!(store.looks.1.load(Ordering::Relaxed), most, "{guests} guests");
+    };
+    look(1, 1).await;
+    look(6, 3).await;
 }

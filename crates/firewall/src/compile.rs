@@ -94,7 +94,7 @@ impl Compiler {
         };
         for uuid in changed {
             let member = remotes.get(&uuid).map(Member::remote);
-            self.peers.put((false, uuid), member, &mut self.desired.peers, &mut self.touched);
+            self.peers.put((false, uuid), member.as_ref(), &mut self.desired.peers, &mut self.touched);
         }
         let changed: BTreeSet<RuleUuid> = match news.all {
             true => self.rules.keys().chain(rules.keys()).copied().collect(),
@@ -151,7 +151,8 @@ impl Compiler {
         let linked = |vm: &LocalVm| (vm.facts.firewall_enabled, vm.ports.clone());
         self.touched.links |= before.as_ref().map(linked) != vm.map(linked);
         let key = (true, uuid);
-        self.peers.put(key, vm.map(|vm| Member::local(&vm.facts)), &mut self.desired.peers, &mut self.touched);
+        let peer = vm.map(|vm| Member::local(&vm.facts));
+        self.peers.put(key, peer.as_ref(), &mut self.desired.peers, &mut self.touched);
         let subject = vm.filter(|vm| vm.facts.firewall_enabled).map(|vm| Member::subject(&vm.facts));
         if self.filtered.get(&key) == subject.as_ref() {
             return;

@@ -1,6 +1,6 @@
 //! The table in the kernel: brought to what it should be in one transaction, under its lock (ruling 13, section 12.6).
 
-use std::{borrow::Cow, collections::BTreeSet, fs, path::PathBuf, time::Duration};
+use std::{borrow::Cow, collections::BTreeSet, fs, os::unix::fs::MetadataExt, path::PathBuf, time::Duration};
 
 use triton_files::{Layout, Lock, steps};
 use triton_fwrule::Direction;
@@ -30,6 +30,8 @@ pub struct Filter {
     last: Option<Remembered>,
     /// Tells whether that is still so when others changed other tables; there once something is remembered.
     watch: Option<Watch>,
+    /// The network namespace of the table.
+    namespace: Option<(u64, u64)>,
     readings: usize,
 }
 
@@ -74,7 +76,8 @@ impl Filter {
     /// # Errors
     /// Without the right to change rules, or on a kernel without nf_tables.
     pub fn open(layout: &Layout) -> Result<Self, FirewallError> {
-        Ok(Self { nft: Nft::open()?, lock: layout.at("/run/triton/firewall.lock"), last: None, watch: None, readings: 0 })
+        let (nft, lock) = (Nft::open()?, layout.at("/run/triton/firewall.lock"));
+        Ok(Self { nft, lock, last: None, watch: None, namespace: namespace(), readings: 0 })
     }
 
     /// How connections are known, if the table is there with the rules of this version.
@@ -193,7 +196,9 @@ impl Filter {
     fn remember(&mut self, desired: &Desired, generation: u32, present: Present) -> Result<(), FirewallError> {
         let mut followed = self.watch.is_some();
         if !followed {
-            self.watch = Watch::open(TABLE).ok();
+            // Another thread may be in another namespace.
+            let here = self.namespace.is_some() && self.namespace == namespace();
+            self.watch = here.then(|| Watch::open(TABLE).ok()).flatten();
             // What was changed before it was open, nobody told.
             followed = self.nft.generation()? == generation;
         }
@@ -329,6 +334,11 @@ impl Filter {
         }
         Ok(Some(hits))
     }
+}
+
+/// Which network namespace the calling thread is in.
+fn namespace() -> Option<(u64, u64)> {
+    fs::metadata("/proc/thread-self/ns/net").ok().map(|namespace| (namespace.dev(), namespace.ino()))
 }
 
 fn bridges_call_ip() -> bool {

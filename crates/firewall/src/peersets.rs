@@ -81,15 +81,15 @@ impl PeerSets {
     }
 
     /// An instance is so now, or gone.
-    pub(crate) fn put(&mut self, key: Key, member: Option<Member>, addresses: &mut Addresses, touched: &mut Touched) {
-        if self.members.get(&key) == member.as_ref() {
+    pub(crate) fn put(&mut self, key: Key, member: Option<&Member>, addresses: &mut Addresses, touched: &mut Touched) {
+        if self.members.get(&key) == member {
             return;
         }
-        let before = self.members.put(key, member.clone());
+        let before = self.members.put(key, member.cloned());
         if let Some(before) = &before {
             self.each_pair(key, before, |pair| pair.remove(&before.ips, addresses, touched));
         }
-        if let Some(member) = &member {
+        if let Some(member) = member {
             self.each_pair(key, member, |pair| pair.add(&member.ips, addresses, touched));
         }
     }

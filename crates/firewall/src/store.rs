@@ -4,21 +4,24 @@
 //! files holds `/var/fw/.lockfile`. Every file is replaced whole, so readers need no lock; several files of one change are whole together
 //! by a [`journal`].
 
+mod look;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Display,
     fs::{self, File},
     io,
-    os::unix::fs::{DirBuilderExt, MetadataExt},
+    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
-    str::FromStr,
     time::Duration,
 };
 
+pub(crate) use look::read;
+use look::{Look, Stamp, stamp};
 use serde_json::Value;
-use triton_files::{FileError, Layout, Lock, read_bounded, remove_if_present, sweep_temporaries, write_json, write_json_volatile};
+use triton_files::{FileError, Layout, Lock, remove_if_present, sweep_temporaries, write_json, write_json_volatile};
 use triton_fwrule::{Options, RemoteVm, Rule};
-use triton_types::{InstanceUuid, JsonMap, RuleUuid};
+use triton_types::{InstanceUuid, RuleUuid};
 
 use crate::{
     StoreError,
@@ -29,10 +32,6 @@ use crate::{
 
 /// How long a change waits for another.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Larger than any file that is written here.
-const LARGEST: u64 = 2 << 20;
-/// What makes a file another one than it was.
-type Stamp = (u64, i64, i64, u64);
 
 /// What is stored.
 #[derive(Debug, Default)]
@@ -379,96 +378,8 @@ impl Store {
     }
 }
 
-fn stamp(path: &Path) -> io::Result<Stamp> {
-    fs::metadata(path).map(|metadata| (metadata.ino(), metadata.mtime(), metadata.mtime_nsec(), metadata.len()))
-}
-
 fn file(directory: &Path, uuid: impl Display) -> PathBuf {
     directory.join(format!("{uuid}.json"))
-}
-
-/// One look at all files.
-struct Look<'a> {
-    before: &'a BTreeMap<PathBuf, Stamp>,
-    stamps: &'a mut BTreeMap<PathBuf, Stamp>,
-    bad: &'a mut BTreeMap<PathBuf, String>,
-    leftovers: bool,
-}
-
-impl Look<'_> {
-    /// Brings `known` to what is in `directory`, and adds what differs to `news`.
-    fn refresh<K: Ord + Copy + FromStr, V>(
-        &mut self,
-        directory: &Path,
-        known: &mut BTreeMap<K, V>,
-        news: &mut BTreeSet<K>,
-        parse: impl Fn(&K, &JsonMap) -> Result<V, String>,
-        copy: impl Fn(&K) -> Option<V>,
-    ) -> Result<(), StoreError> {
-        let list = |source| StoreError::List { path: directory.to_owned(), source };
-        let entries = match fs::read_dir(directory) {
-            Ok(entries) => Some(entries),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            Err(error) => return Err(list(error)),
-        };
-        let mut there = BTreeSet::new();
-        for entry in entries.into_iter().flatten() {
-            let entry = entry.map_err(list)?;
-            let (name, path) = (entry.file_name(), entry.path());
-            let name = name.to_str().unwrap_or_default();
-            self.leftovers |= name.starts_with('.');
-            let Some(stem) = name.strip_suffix(".json").filter(|name| !name.starts_with('.')) else { continue };
-            let uuid = stem.parse::<K>().ok();
-            let stamp = match stamp(&path) {
-                Ok(stamp) => stamp,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                Err(error) => {
-                    there.extend(uuid);
-                    self.stamps.insert(path.clone(), Stamp::default());
-                    self.bad.insert(path, error.to_string());
-                    continue;
-                }
-            };
-            self.stamps.insert(path.clone(), stamp);
-            there.extend(uuid);
-            if self.before.get(&path) == Some(&stamp) {
-                continue;
-            }
-            let value = match uuid {
-                None => Err("its name is no uuid".to_owned()),
-                Some(uuid) => read(&path).and_then(|object| parse(&uuid, &object)).map(|value| (uuid, value)),
-            };
-            match value {
-                Ok((uuid, value)) => {
-                    self.bad.remove(&path);
-                    known.insert(uuid, value);
-                    news.insert(uuid);
-                }
-                Err(reason) => {
-                    tracing::warn!(path = %path.display(), reason, "a file of the firewall cannot be used");
-                    // Who knew it goes on with that; who did not may find what it said.
-                    if let Some(uuid) = uuid.filter(|uuid| !known.contains_key(uuid))
-                        && let Some(value) = copy(&uuid)
-                    {
-                        known.insert(uuid, value);
-                        news.insert(uuid);
-                    }
-                    self.bad.insert(path, reason);
-                }
-            }
-        }
-        news.extend(known.keys().filter(|uuid| !there.contains(uuid)));
-        known.retain(|uuid, _| there.contains(uuid));
-        Ok(())
-    }
-}
-
-pub(crate) fn read(path: &Path) -> Result<JsonMap, String> {
-    let bytes = read_bounded(path, LARGEST).map_err(|error| {
-        let source = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
-        format!("{error}: {source}")
-    })?;
-    serde_json::from_slice(&bytes).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]

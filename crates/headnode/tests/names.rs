@@ -1,4 +1,5 @@
 //! Names of services, asked of a binder that is a few lines here (firewaller.md section 2.1).
+#![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::{
     net::{Ipv4Addr, SocketAddr},

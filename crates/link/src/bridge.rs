@@ -21,6 +21,9 @@ pub struct BridgeSpec<'a> {
     pub vlan_filtering: bool,
     /// `ifalias`.
     pub alias: Option<&'a str>,
+    /// Whether multicast goes only to ports that asked for it; false: to all that take it. Nobody answers for members of an overlay network
+    /// that are on other nodes.
+    pub multicast_snooping: bool,
     /// Whether it may have IPv6 addresses of its own; false turns IPv6 off, true leaves it as it is.
     pub ipv6: bool,
 }
@@ -28,7 +31,7 @@ pub struct BridgeSpec<'a> {
 impl<'a> BridgeSpec<'a> {
     /// A bridge that does not filter VLANs, all else left to the kernel.
     pub fn new(name: &'a str) -> Self {
-        Self { name, mtu: None, mac: None, vlan_filtering: false, alias: None, ipv6: false }
+        Self { name, mtu: None, mac: None, vlan_filtering: false, alias: None, multicast_snooping: true, ipv6: false }
     }
 }
 
@@ -85,6 +88,9 @@ fn creation(spec: &BridgeSpec<'_>) -> Result<netlink_packet_route::link::LinkMes
     let mut data = vec![InfoBridge::StpState(BridgeStpState::Disabled)];
     if spec.vlan_filtering {
         data.push(InfoBridge::VlanFiltering(true));
+    }
+    if !spec.multicast_snooping {
+        data.push(InfoBridge::MulticastSnooping(false));
     }
     message.attributes.push(LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Bridge), LinkInfo::Data(InfoData::Bridge(data))]));
     if let Some(mac) = spec.mac {

@@ -22,8 +22,10 @@ mod reactor;
 mod route;
 mod steer;
 mod sysctl;
+mod tap;
 mod veth;
 mod vlan;
+mod vxlan;
 mod wire;
 
 pub use address::Address;
@@ -39,7 +41,9 @@ pub use port::{BridgeVlan, FdbEntry, PortFlags};
 pub use route::Route;
 pub use steer::Steering;
 pub use sysctl::Family;
+pub use tap::Tap;
 pub use veth::VethSpec;
+pub use vxlan::{Remote, VxlanSpec};
 
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,6 @@
 //! Ports of bridges: flags, VLANs, static forwarding entries.
 
-use netlink_packet_core::{DecodeError, NLM_F_CREATE, NLM_F_DUMP, NLM_F_REPLACE, Parseable};
+use netlink_packet_core::{DecodeError, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE, Parseable};
 use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage,
     link::{
@@ -37,6 +37,19 @@ impl PortFlags {
     /// For a way out: learns and gets everything.
     pub const UPLINK: Self =
         Self { learning: Some(true), flood: Some(true), multicast_flood: Some(true), broadcast_flood: Some(true), isolated: None };
+
+    /// For what carries frames to other nodes: nothing is learned there, and only what has a static entry is sent there.
+    pub const TUNNEL: Self = Self {
+        learning: Some(false),
+        flood: Some(false),
+        multicast_flood: Some(false),
+        broadcast_flood: Some(false),
+        isolated: Some(true),
+    };
+    /// For a program that answers what the bridge does not know: it gets all that is flooded, but nothing from, and nothing to, a
+    /// tunnel.
+    pub const ORACLE: Self =
+        Self { learning: Some(false), flood: Some(true), multicast_flood: Some(true), broadcast_flood: Some(true), isolated: Some(true) };
 
     pub(crate) fn attribute(&self) -> LinkAttribute {
         let flags = [
@@ -163,6 +176,22 @@ impl Links {
             self.change(RouteNetlinkMessage::NewNeighbour(message), NLM_F_CREATE | NLM_F_REPLACE).await
         };
         add.await.map_err(|cause| LinkError::new("add a forwarding entry to the bridge port", name, cause))
+    }
+
+    /// Makes the static entry at the port `name`, unless the bridge knows the address at another port, which then keeps it. True if
+    /// the entry is there now.
+    ///
+    /// # Errors
+    /// As [`Links::add_fdb`].
+    pub async fn offer_fdb(&self, name: &str, entry: FdbEntry) -> Result<bool, LinkError> {
+        let offer = async {
+            let message = self.fdb_message(name, entry).await?;
+            self.change(RouteNetlinkMessage::NewNeighbour(message), NLM_F_CREATE | NLM_F_EXCL).await
+        };
+        match offer.await {
+            Err(cause) if cause.kind() == ErrorKind::Exists => Ok(self.fdb(name).await?.contains(&entry)),
+            result => result.map(|()| true).map_err(|cause| LinkError::new("add a forwarding entry to the bridge port", name, cause)),
+        }
     }
 
     /// Removes the entry at the port `name`; that it is not there, or the port is gone, is success.

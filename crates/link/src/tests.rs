@@ -8,6 +8,7 @@ mod bridges;
 mod events;
 mod guests;
 mod namespaces;
+mod overlays;
 mod veths;
 
 /// What `ip -json ARGUMENTS` prints inside `netns`.

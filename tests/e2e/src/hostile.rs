@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io::{Read, Write},
+    io::{BufRead, BufReader, Read, Write},
     os::unix::{
         fs::{OpenOptionsExt, symlink},
         net::UnixStream,
@@ -41,8 +41,9 @@ impl<'a> Hostile<'a> {
 pub type Attack = fn(&Hostile<'_>, &AtomicBool) -> usize;
 
 /// The attacks that the service must bear (metadata.md section 10, cases 7, 14 to 16, 19).
-pub const ATTACKS: [(&str, Attack); 7] = [
+pub const ATTACKS: [(&str, Attack); 8] = [
     ("reads nothing of what it asks for", slow_reader),
+    ("reads large values in a loop", large_values),
     ("sends lines without end", no_newline),
     ("sends lines of 20 MiB", long_lines),
     ("lets its serial line echo", echo_loop),
@@ -76,6 +77,41 @@ fn slow_reader(hostile: &Hostile<'_>, over: &AtomicBool) -> usize {
         }
     }
     sent
+}
+
+/// What it asks for is a large part of a large document, which has to be read for small values, too.
+fn large_values(hostile: &Hostile<'_>, over: &AtomicBool) -> usize {
+    let ask = |stream: &mut UnixStream, ask: &Ask| {
+        let _ = stream.set_write_timeout(Some(Duration::from_secs(5)));
+        let _ = stream.set_read_timeout(Some(Duration::from_secs(5)));
+        let mut line = Vec::new();
+        stream.write_all(ask.encode(1).as_bytes()).is_ok()
+            && BufReader::new(stream).read_until(b'\n', &mut line).is_ok_and(|count| count > 0)
+    };
+    std::thread::scope(|scope| {
+        let askers: Vec<_> = (0..4)
+            .map(|number| {
+                scope.spawn(move || {
+                    let Some(mut stream) = connect(hostile) else { return 0 };
+                    let key = format!("large{number}");
+                    if number < 3 {
+                        ask(&mut stream, &Ask::Put(key.clone(), vec![b'v'; 1 << 20]));
+                    }
+                    let (mut asked, wanted) = (0, Ask::Get(if number < 3 { key } else { "sdc:uuid".to_owned() }));
+                    while goes_on(over) {
+                        if ask(&mut stream, &wanted) {
+                            asked += 1;
+                        } else {
+                            let Some(again) = connect(hostile) else { break };
+                            stream = again;
+                        }
+                    }
+                    asked
+                })
+            })
+            .collect();
+        askers.into_iter().map(|asker| asker.join().unwrap_or_default()).sum()
+    })
 }
 
 fn no_newline(hostile: &Hostile<'_>, over: &AtomicBool) -> usize {

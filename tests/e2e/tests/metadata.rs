@@ -3,11 +3,13 @@
 
 use std::{
     fs,
+    io::{BufRead, BufReader, Write},
     os::unix::fs::{MetadataExt, PermissionsExt},
 };
 
 use serde_json::{Value, json};
 use triton_e2e::{MetadataService, Node, assert_no_trace, mdata, until};
+use triton_mdata::client::{Ask, Told, read};
 
 fn payload(node: &Node, host: u8) -> Value {
     let mut payload = node.payload(host);
@@ -18,7 +20,7 @@ fn payload(node: &Node, host: u8) -> Value {
     payload
 }
 
-/// metadata cases 49, 50, 56, 61, 69, 70, 76, 79, 81
+/// metadata cases 50, 56, 61, 69, 70, 76, 79, 81
 #[test]
 fn a_guest_reads_and_writes_its_own_metadata_and_the_host_sees_it() {
     let node = Node::with_image("metadata");
@@ -71,6 +73,41 @@ fn a_guest_reads_and_writes_its_own_metadata_and_the_host_sees_it() {
     assert!(!node.layout().zonecontrol(uuid.parse().unwrap()).exists());
     drop(service);
     assert_no_trace(&node, &before);
+}
+
+/// metadata case 49: what `vmadm update` changes is told at the next request of a connection that was open before
+#[test]
+fn changes_of_the_host_are_seen_by_the_next_request_of_an_open_connection() {
+    let node = Node::with_image("metadata-fresh");
+    let service = MetadataService::start(&node);
+    let uuid = node.create(&payload(&node, 5));
+    let socket = node.layout().zonecontrol(uuid.parse().unwrap()).join("metadata.sock");
+    until("its socket is there", || socket.exists());
+    let mut stream = triton_agent::unix::connect(&socket).unwrap();
+    let mut reader = BufReader::new(stream.try_clone().unwrap());
+    let mut get = |key: &str| {
+        stream.write_all(Ask::Get(key.to_owned()).encode(1).as_bytes()).unwrap();
+        let mut line = String::new();
+        reader.read_line(&mut line).unwrap();
+        match read(&line, 1) {
+            Some(Told::Success(value)) => String::from_utf8(value).unwrap(),
+            other => format!("{other:?}"),
+        }
+    };
+    let mac = node.get(&uuid)["nics"][0]["mac"].clone();
+    for (update, key, now) in [
+        (json!({"alias": "renamed"}), "sdc:alias", "renamed"),
+        (json!({"set_tags": {"role": "web"}}), "sdc:tags.role", "web"),
+        (json!({"set_customer_metadata": {"fresh": "yes"}}), "fresh", "yes"),
+        (json!({"resolvers": ["198.51.100.53"]}), "sdc:resolvers", "[\"198.51.100.53\"]"),
+        (json!({"update_nics": [{"mac": mac, "ips": ["10.64.0.77/24"]}]}), "sdc:nics.0.ip", "10.64.0.77"),
+    ] {
+        assert_ne!(get(key), now, "{key}");
+        node.run_with("vmadm", &["update", &uuid], &update.to_string(), &[]).ok();
+        assert_eq!(get(key), now, "{key}");
+    }
+    node.vmadm(&["delete", &uuid]).ok();
+    drop(service);
 }
 
 /// metadata cases 77 and 80; attack cases 1, 3, 6

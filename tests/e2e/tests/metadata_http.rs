@@ -6,6 +6,7 @@ use std::{
     io::{Read, Write},
     net::{SocketAddr, TcpStream},
     os::unix::fs::MetadataExt,
+    process::{Command, Stdio},
     time::{Duration, Instant},
 };
 
@@ -172,6 +173,48 @@ fn the_transport_takes_no_port_and_answers_only_its_own_guest() {
     for uuid in [&uuid, &other] {
         node.vmadm(&["delete", uuid]).ok();
     }
+}
+
+/// What the guest's own client is told, run as `user` of the guest by `program`.
+fn as_user(node: &Node, uuid: &str, user: u32, program: &[&str]) -> String {
+    let (pid, user) = (pid(node, uuid).to_string(), user.to_string());
+    let mut command = Command::new("nsenter");
+    command.args(["-t", &pid, "-m", "-u", "-n", "-p", "-i", "-U", "-S", &user, "-G", &user, "--"]).args(program);
+    command.args(["/bin/busybox", "timeout", "20", "/bin/busybox", "nc", "169.254.169.254", "80"]).env_clear();
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let request = "GET /latest/user-data HTTP/1.0\r\nHost: 169.254.169.254\r\nX-Triton-Metadata: true\r\n\r\n";
+    child.stdin.as_mut().unwrap().write_all(request.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// metadata attack case 3 on this transport: of the users of a guest root alone is answered, whatever namespaces the others make; all of
+/// them where an operator says so, as clouds do
+#[test]
+fn only_root_of_a_guest_is_answered_over_http_unless_every_user_is_to_be() {
+    let node = Node::with_image("http-users");
+    let mut service = MetadataService::start(&node);
+    let uuid = node.create(&payload(&node, 5, "ec2"));
+    await_doors(&service, 1);
+    let refused = service.status()["refused_connections"].as_i64().unwrap();
+    let nested = ["/bin/busybox", "unshare", "-r"];
+    assert!(as_user(&node, &uuid, 0, &[]).ends_with(USER_DATA), "root of the guest");
+    assert!(as_user(&node, &uuid, 0, &nested).ends_with(USER_DATA), "it in a user namespace of its own");
+    for (user, program) in [(33, &[][..]), (65534, &[]), (33, &nested)] {
+        let said = as_user(&node, &uuid, user, program);
+        assert!(said.starts_with("HTTP/1.0 403 ") || said.starts_with("HTTP/1.1 403 "), "user {user} {program:?}: {said}");
+        assert!(!said.contains("runcmd"), "user {user} {program:?}: {said}");
+    }
+    assert_eq!(service.status()["refused_connections"].as_i64(), Some(refused + 3));
+    let config = node.layout().at("/opt/smartdc/agents/etc");
+    fs::create_dir_all(&config).unwrap();
+    fs::write(config.join("metadata-agent.config.json"), r#"{"limits": {"http_every_user": true}}"#).unwrap();
+    service.restart();
+    await_doors(&service, 1);
+    for user in [0, 33] {
+        assert!(as_user(&node, &uuid, user, &[]).ends_with(USER_DATA), "user {user}, where every one may");
+    }
+    node.vmadm(&["delete", &uuid]).ok();
 }
 
 /// Section 8.2 for this transport: connections, time, heads and memory have bounds, and neighbours are answered meanwhile

@@ -1,13 +1,15 @@
 //! Metadata in booted userlands of Debian: cloud-init from its package by the seed and by its SmartOS classes, and boot scripts like
 //! those of lx images; again after the service was killed during traffic, and with a new root (metadata cases 70 to 72, 74, 75, 77).
 //!
-//! Their init is System V's, which boots on every kernel; what systemd's generator would ask `ds-identify`, a boot script asks.
+//! Most have System V's init, which boots on every kernel; what systemd's generator would ask `ds-identify`, a boot script asks. One has
+//! systemd's, and boots on a compute node.
 #![allow(clippy::unwrap_used)] // a panic is a failed test
 
 use std::{
     fs,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
+    process::Command,
     time::{Duration, Instant},
 };
 
@@ -49,10 +51,25 @@ chroot \"$1\" update-rc.d ds-identify defaults
 for stage in cloud-init-local cloud-init cloud-config cloud-final; do chroot \"$1\" update-rc.d $stage defaults; done
 ";
 
+/// Asks with cloud-init's own classes; in the images at `/root/smartos.py`.
+const SMARTOS: &str = include_str!("../cloud-init/smartos.py");
+/// The same image with systemd: cloud-init's generator runs by itself.
+const PACKAGES_SYSTEMD: &str = "systemd,systemd-sysv,cloud-init";
+const SHAPE_SYSTEMD: &str = "set -e\nmkdir -p \"$1/native\"\ncp SMARTOS \"$1/root/smartos.py\"\n";
+
+/// `shape` with that script in it: a booted node has no sources.
+fn with_smartos(shape: &str) -> String {
+    shape.replace("cp SMARTOS \"$1/root/smartos.py\"\n", &format!("cat > \"$1/root/smartos.py\" << 'END'\n{SMARTOS}END\n"))
+}
+
 fn cloud_image() -> PathBuf {
-    let smartos = concat!(env!("CARGO_MANIFEST_DIR"), "/cloud-init/smartos.py");
-    let shape = SHAPE.replace("IDENTIFY\n", IDENTIFY).replace("SMARTOS", smartos);
-    userland("cloud-init", PACKAGES, &[PACKAGES, SHAPE, IDENTIFY, &fs::read_to_string(smartos).unwrap()], &shape)
+    let shape = with_smartos(&SHAPE.replace("IDENTIFY\n", IDENTIFY));
+    userland("cloud-init", PACKAGES, &[PACKAGES, SHAPE, IDENTIFY, SMARTOS], &shape)
+}
+
+fn cloud_image_with_systemd() -> PathBuf {
+    let key = [PACKAGES_SYSTEMD, SHAPE_SYSTEMD, SMARTOS];
+    userland("cloud-init-systemd", PACKAGES_SYSTEMD, &key, &with_smartos(SHAPE_SYSTEMD))
 }
 
 fn payload(node: &Node, image: &str) -> Value {
@@ -98,7 +115,7 @@ fn boots(node: &Node, uuid: &str) -> usize {
 /// What a guest is after cloud-init has read the seed.
 fn assert_configured(node: &Node, uuid: &str, order: &str) {
     let root = root(node, uuid);
-    let identified = node.guest(uuid, "cat /run/cloud-init/cloud.cfg; cat /run/cloud-init/identified");
+    let identified = node.guest(uuid, "cat /run/cloud-init/cloud.cfg");
     assert!(identified.contains("datasource_list: [ NoCloud") && !identified.contains("SmartOS"), "case 72: {identified}");
     assert!(node.guest(uuid, "cat /run/cloud-init/result.json").contains("DataSourceNoCloud"));
     assert!(text(&root.join("root/.ssh/authorized_keys")).contains("AAAAIJUy9d0FsJcGvEp1y0rkqbJdHPsYpcLmFjqWqTvJ0yaa one"), "case 74");
@@ -144,31 +161,78 @@ fn killed_during_traffic(node: &Node, uuid: &str, service: &mut MetadataService<
     service.await_ready();
 }
 
-#[test]
-fn cloud_init_of_a_booted_debian_configures_itself_and_asks_over_both_transports() {
-    let node = Node::new("cloud-userland");
-    let tar = cloud_image();
-    let image = node.install_userland(&tar);
-    let mut service = MetadataService::start(&node);
-    let uuid = node.create(&payload(&node, &image));
-    await_boot("cloud-init at the first boot", &node, &uuid, || boots(&node, &uuid) == 1);
-    assert_configured(&node, &uuid, "operator\nuser\n");
-    assert_smartos(&node, &uuid);
+/// One guest over its first boot, kills of the service, a reboot, and a new root.
+fn configures_itself(node: &Node, tar: &Path) {
+    let image = node.install_userland(tar);
+    let mut service = MetadataService::start(node);
+    let uuid = node.create(&payload(node, &image));
+    await_boot("cloud-init at the first boot", node, &uuid, || boots(node, &uuid) == 1);
+    assert_configured(node, &uuid, "operator\nuser\n");
+    assert_smartos(node, &uuid);
 
-    killed_during_traffic(&node, &uuid, &mut service);
-    assert_smartos(&node, &uuid);
+    killed_during_traffic(node, &uuid, &mut service);
+    assert_smartos(node, &uuid);
     node.vmadm(&["reboot", &uuid]).ok();
-    await_boot("cloud-init at the second boot", &node, &uuid, || boots(&node, &uuid) == 2);
-    assert_configured(&node, &uuid, "operator\nuser\noperator\nuser\n");
+    await_boot("cloud-init at the second boot", node, &uuid, || boots(node, &uuid) == 2);
+    assert_configured(node, &uuid, "operator\nuser\noperator\nuser\n");
 
     // A new root: cloud-init begins anew, and the metadata is what it was.
-    let again = node.install_userland_as(&tar, "b5b0c0de-7e57-4bb0-8000-000000000010");
+    let again = node.install_userland_as(tar, "b5b0c0de-7e57-4bb0-8000-000000000010");
     node.run_with("vmadm", &["reprovision", &uuid], &json!({"image_uuid": again}).to_string(), &[]).ok();
-    await_boot("cloud-init with a new root", &node, &uuid, || boots(&node, &uuid) == 1);
-    assert_configured(&node, &uuid, "operator\nuser\n");
-    assert_smartos(&node, &uuid);
-    assert_eq!(mdata(&node, &uuid, "get t30").ok().stdout, "v30\n");
+    await_boot("cloud-init with a new root", node, &uuid, || boots(node, &uuid) == 1);
+    assert_configured(node, &uuid, "operator\nuser\n");
+    assert_smartos(node, &uuid);
+    assert_eq!(mdata(node, &uuid, "get t30").ok().stdout, "v30\n");
     node.vmadm(&["delete", &uuid]).ok();
+}
+
+#[test]
+fn cloud_init_of_a_booted_debian_configures_itself_and_asks_over_both_transports() {
+    configures_itself(&Node::new("cloud-userland"), &cloud_image());
+}
+
+/// metadata case 72: what `ds-identify` of the image with systemd says of its root, told that it is in LXC, with the seed and without.
+#[test]
+fn the_image_with_systemd_chooses_the_seed_and_never_smartos() {
+    let tar = cloud_image_with_systemd();
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    let unpacked = Command::new("tar").arg("-xf").arg(&tar).arg("-C").arg(root).status().unwrap();
+    assert!(unpacked.success());
+    let (programs, seed) = (root.join("opt/virt"), root.join("var/lib/cloud/seed/nocloud"));
+    fs::create_dir_all(&programs).unwrap();
+    fs::write(programs.join("systemd-detect-virt"), "#!/bin/sh\necho lxc\n").unwrap();
+    fs::set_permissions(programs.join("systemd-detect-virt"), fs::Permissions::from_mode(0o755)).unwrap();
+    let identify = || {
+        // The socket is there in any case: it must not make the difference.
+        let script = "mkdir -p /native/.zonecontrol /run/systemd/system; rm -rf /run/cloud-init; \
+                      PATH=/opt/virt:$PATH /usr/lib/cloud-init/ds-identify --force; echo $?; cat /run/cloud-init/cloud.cfg";
+        let mut command = Command::new("chroot");
+        command.arg(root).args(["/bin/sh", "-c", script]).env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
+        String::from_utf8_lossy(&command.output().unwrap().stdout).into_owned()
+    };
+    let without = identify();
+    assert!(without.starts_with("1\n") && !without.contains("SmartOS"), "without a seed: {without}");
+    fs::create_dir_all(&seed).unwrap();
+    for file in ["meta-data", "user-data"] {
+        fs::write(seed.join(file), "").unwrap();
+    }
+    let with = identify();
+    assert!(with.starts_with("0\n") && with.contains("datasource_list: [ NoCloud") && !with.contains("SmartOS"), "with the seed: {with}");
+    // Its generator is what asks at each boot.
+    assert!(root.join("lib/systemd/system-generators/cloud-init-generator").exists());
+}
+
+mod node_only {
+    use super::*;
+
+    /// metadata cases 70 to 72, 74, 75 and 77 with systemd as the guest's init, which a hybrid hierarchy of control groups does not boot
+    #[test]
+    fn cloud_init_in_a_guest_with_systemd_configures_it_and_asks_over_both_transports() {
+        let node = Node::new("cloud-systemd");
+        assert!(node.is_machine(), "this is no compute node");
+        configures_itself(&node, &cloud_image_with_systemd());
+    }
 }
 
 /// As boot scripts of lx images do it (metadata.md section 6.5): 0 installs a file, 1 removes it, everything else ends the boot script.

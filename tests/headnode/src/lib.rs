@@ -22,6 +22,7 @@ mod judge;
 mod napi;
 pub mod netns;
 mod observe;
+pub mod portolan;
 mod record;
 mod serve;
 mod shared;

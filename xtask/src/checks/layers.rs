@@ -29,7 +29,7 @@ const LAYERS: &[Layer] = &[
     Layer {
         name: "languages",
         within: Within::Apart,
-        packages: &["triton-vmspec", "triton-netconf", "triton-mdata", "triton-fast", "triton-fwrule"],
+        packages: &["triton-vmspec", "triton-netconf", "triton-mdata", "triton-fast", "triton-fwrule", "triton-svp"],
     },
     Layer {
         name: "drivers",
@@ -55,7 +55,11 @@ const LAYERS: &[Layer] = &[
         within: Within::Apart,
         packages: &["triton-cli", "cn-agent", "vm-agent", "net-agent", "firewaller", "metadata-agent", "mdata-tools", "instance-monitor"],
     },
-    Layer { name: "judges and tools", within: Within::Together, packages: &["headnode-standin", "triton-e2e", "triton-bench", "xtask"] },
+    Layer {
+        name: "judges and tools",
+        within: Within::Together,
+        packages: &["headnode-standin", "triton-wire", "triton-e2e", "triton-bench", "xtask"],
+    },
 ];
 
 const REMEDY: &str =

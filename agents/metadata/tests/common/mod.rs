@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use metadata_agent::{Budget, Guest, Limits, Numbers, Store, talk};
+use metadata_agent::{Guest, Limits, Numbers, Shared, Store, talk};
 use serde_json::Value;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -34,6 +34,9 @@ pub struct Memory {
     pub vm: Mutex<JsonMap>,
     pub writes: AtomicUsize,
     pub refuse: Mutex<Option<String>>,
+    /// How long a look takes; how many there are at once, and were at most.
+    pub slow: Duration,
+    pub looks: (AtomicUsize, AtomicUsize),
 }
 
 impl Memory {
@@ -57,6 +60,10 @@ impl Store for Memory {
 
     fn view(&self, _: InstanceUuid) -> Result<JsonMap, String> {
         self.check()?;
+        let (now, most) = &self.looks;
+        most.fetch_max(now.fetch_add(1, Ordering::Relaxed) + 1, Ordering::Relaxed);
+        std::thread::sleep(self.slow);
+        now.fetch_sub(1, Ordering::Relaxed);
         Ok(self.vm.lock().unwrap().clone())
     }
 
@@ -96,8 +103,12 @@ impl Bed {
 
     pub fn with(limits: Limits) -> Self {
         let store = Arc::new(Memory { vm: Mutex::new(fixture()), ..Memory::default() });
-        let memory = Budget::new(limits.memory_of_all);
-        let guest = Guest::new(InstanceUuid::NIL, store.clone(), Arc::new(limits), &memory, Numbers::default());
+        Self::beside(&Shared::new(&limits), store, limits)
+    }
+
+    /// A guest of a store that others have, too.
+    pub fn beside(shared: &Shared, store: Arc<Memory>, limits: Limits) -> Self {
+        let guest = Guest::new(InstanceUuid::NIL, store.clone(), Arc::new(limits), shared, Numbers::default());
         Self { store, guest: Arc::new(guest) }
     }
 

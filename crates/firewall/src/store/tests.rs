@@ -3,7 +3,7 @@
 use serde_json::json;
 use triton_fwrule::Options;
 
-use super::*;
+use super::{look::LARGEST, *};
 
 fn rule(last: u8, text: &str) -> Rule {
     let object = json!({"uuid": format!("10000000-0000-4000-8000-0000000000{last:02x}"), "global": true, "enabled": true, "version": "1.1", "rule": text});

@@ -143,14 +143,13 @@ fn kernel_other_rules_do_not_wait_for_a_damaged_one_that_has_a_copy() {
         stored(&mut opened(rig), vec![damaged.clone()], Vec::new(), &locals);
         fs::write(rig.layout.at(&format!("/var/fw/rules/{}.json", damaged.uuid)), "{ half").unwrap();
         let (here, there) = ((GUEST, world::addresses(0)[0]), (OTHER, world::addresses(3)[0]));
-        let mut source = 31_000;
-        for (text, seen) in [("tcp PORT 22", [true, true, false]), ("tcp PORT 24", [false, true, true])] {
+        let both = [("tcp PORT 22", [true, true, false]), ("tcp PORT 24", [false, true, true])];
+        for (source, (text, seen)) in (31_001..).zip(both) {
             let mut other = rule(None, &format!("FROM any TO all vms ALLOW {text}"));
             other.uuid = "10000000-0000-4000-8000-000000000001".parse().unwrap();
             // One process after the other, none of which ever knew the damaged rule.
             let mut firewall = opened(rig);
             stored(&mut firewall, vec![other], Vec::new(), &locals);
-            source += 1;
             let tcp = |port| packet(there, here, Flow::Tcp(port), source, Segment::Syn);
             assert_eq!(rig.arriving(&outside, &guest, &[tcp(22), tcp(23), tcp(24)]), seen, "{text}");
             assert_eq!(firewall.load().unwrap().bad.len(), 1, "it is named all the same");

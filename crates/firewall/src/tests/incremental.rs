@@ -84,7 +84,7 @@ impl Node {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+    #![proptest_config(ProptestConfig::with_cases(60))]
 
     /// Of a random history: the same table, and byte for byte the same change of the kernel's.
     #[test]

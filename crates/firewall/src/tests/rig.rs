@@ -1,39 +1,21 @@
-//! A bridge with links: the host's ends are its ports, raw sockets are at the other ends.
+//! A bridge with links, and the filter of its namespace.
 
 use std::{
-    os::fd::{AsFd, AsRawFd, OwnedFd},
-    process::Command,
+    os::fd::AsRawFd,
     time::{Duration, Instant},
 };
 
-use nix::{
-    ifaddrs::getifaddrs,
-    poll::{PollFd, PollFlags, PollTimeout, poll},
-    sched::{CloneFlags, unshare},
-    sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, bind, recv, send, socket},
-};
+use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, socket};
 use triton_files::Layout;
+use triton_wire::FarEnd;
+pub use triton_wire::run;
 
 use super::frames::{self, Mac};
 use crate::Filter;
 
-/// Runs a command that must succeed.
-pub fn run(line: &str) -> String {
-    let mut words = line.split(' ');
-    let output = Command::new(words.next().unwrap()).args(words).output().unwrap();
-    assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
-}
-
 /// Runs `test` in a new network namespace, which ends with it.
 pub fn kernel(test: impl FnOnce(&mut Rig) + Send + 'static) {
-    let run = move || {
-        unshare(CloneFlags::CLONE_NEWNET).unwrap();
-        test(&mut Rig::new());
-    };
-    if let Err(panic) = std::thread::spawn(run).join() {
-        std::panic::resume_unwind(panic);
-    }
+    triton_wire::in_namespace(|| test(&mut Rig::new()));
 }
 
 /// The bridge and the filter.
@@ -59,36 +41,24 @@ pub fn forget_flows() {
 /// The far end of a link.
 pub struct End {
     pub mac: Mac,
-    socket: OwnedFd,
+    wire: FarEnd,
 }
 
 impl Rig {
     fn new() -> Self {
         let root = tempfile::tempdir().unwrap();
         std::fs::create_dir_all(root.path().join("run/triton")).unwrap();
-        run("sysctl -q -w net.ipv6.conf.all.disable_ipv6=1 net.ipv6.conf.default.disable_ipv6=1");
-        run("ip link add br0 type bridge mcast_snooping 0");
-        run("ip link set br0 up");
+        triton_wire::make_bridge();
         let layout = Layout::new(root.path());
         Self { filter: Filter::open(&layout).unwrap(), layout, _root: root, probes: 0 }
     }
 
     /// A link whose far end has this address; the bridge knows where it is.
     pub fn link(&mut self, name: &str, mac: Mac) -> End {
-        let peer = format!("p{name}");
-        run(&format!("ip link add {name} type veth peer name {peer}"));
-        for name in [name, &peer] {
-            run(&format!("ip link set {name} up"));
-        }
-        run(&format!("ip link set {name} master br0"));
+        let wire = FarEnd::of_new_port(name);
         let text: Vec<String> = mac.iter().map(|byte| format!("{byte:02x}")).collect();
         run(&format!("bridge fdb replace {} dev {name} master static", text.join(":")));
-        let raw = SockType::Raw;
-        let socket = socket(AddressFamily::Packet, raw, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK, SockProtocol::EthAll).unwrap();
-        let mut addresses = getifaddrs().unwrap();
-        let address = addresses.find_map(|own| (own.interface_name == peer).then(|| own.address?.as_link_addr().copied())?).unwrap();
-        bind(socket.as_raw_fd(), &address).unwrap();
-        End { mac, socket }
+        End { mac, wire }
     }
 
     /// Which of `frames`, sent by one, arrive at the other.
@@ -103,13 +73,13 @@ impl Rig {
         self.probes = self.probes.wrapping_add(1);
         let marker = frames::arp(from.mac, self.probes);
         for frame in frames {
-            from.send(frame);
+            from.wire.send(frame);
         }
-        from.send(&marker);
+        from.wire.send(&marker);
         let deadline = Instant::now() + Duration::from_secs(20);
         let mut came = Vec::new();
         loop {
-            let got = to.receive(deadline).expect("the marker did not come: is everything dropped?");
+            let got = to.wire.receive(deadline).expect("the marker did not come: is everything dropped?");
             if got == marker {
                 return came;
             }
@@ -120,26 +90,5 @@ impl Rig {
     /// [`Rig::arriving`] for one frame.
     pub fn arrives(&mut self, from: &End, to: &End, frame: &[u8]) -> bool {
         self.arriving(from, to, &[frame.to_vec()])[0]
-    }
-}
-
-impl End {
-    fn send(&self, frame: &[u8]) {
-        assert_eq!(send(self.socket.as_raw_fd(), frame, MsgFlags::empty()).unwrap(), frame.len());
-    }
-
-    fn receive(&self, deadline: Instant) -> Option<Vec<u8>> {
-        let mut buffer = vec![0; 4096];
-        loop {
-            let left = deadline.checked_duration_since(Instant::now())?;
-            let mut fds = [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)];
-            if poll(&mut fds, PollTimeout::try_from(left).unwrap()).unwrap() == 0 {
-                return None;
-            }
-            if let Ok(length) = recv(self.socket.as_raw_fd(), &mut buffer, MsgFlags::empty()) {
-                buffer.truncate(length);
-                return Some(buffer);
-            }
-        }
     }
 }

@@ -1,40 +1,20 @@
-//! A bridge with guests: each has a link whose host end is a port, and a raw socket at the other end.
+//! A bridge with guests, and the guard of its namespace.
 
 use std::{
-    os::fd::{AsRawFd, OwnedFd},
     process::Command,
     time::{Duration, Instant},
 };
 
-use nix::{
-    ifaddrs::getifaddrs,
-    poll::{PollFd, PollFlags, PollTimeout, poll},
-    sched::{CloneFlags, unshare},
-    sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, bind, recv, send, socket},
-};
-use std::os::fd::AsFd;
 use triton_files::Layout;
 use triton_types::{Mac, Nic};
+use triton_wire::FarEnd;
+pub use triton_wire::run;
 
 use crate::{Guard, Protection};
 
-/// Runs a command that must succeed.
-pub fn run(line: &str) -> String {
-    let mut words = line.split(' ');
-    let output = Command::new(words.next().unwrap()).args(words).output().unwrap();
-    assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
-}
-
 /// Runs `test` in a new network namespace, which ends with it.
 pub fn kernel(test: impl FnOnce(&mut Net) + Send + 'static) {
-    let run = move || {
-        unshare(CloneFlags::CLONE_NEWNET).unwrap();
-        test(&mut Net::new());
-    };
-    if let Err(panic) = std::thread::spawn(run).join() {
-        std::panic::resume_unwind(panic);
-    }
+    triton_wire::in_namespace(|| test(&mut Net::new()));
 }
 
 /// The bridge and the guard.
@@ -48,28 +28,17 @@ pub struct Net {
 pub struct Guest {
     pub nic: Nic,
     pub link: String,
-    socket: OwnedFd,
+    wire: FarEnd,
 }
 
 pub const A: Mac = Mac([0x02, 0x08, 0x20, 0, 0, 0xa]);
 pub const B: Mac = Mac([0x02, 0x08, 0x20, 0, 0, 0xb]);
 
-fn raw_socket(interface: &str) -> OwnedFd {
-    let socket =
-        socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK, SockProtocol::EthAll).unwrap();
-    let mut addresses = getifaddrs().unwrap();
-    let address = addresses.find_map(|own| (own.interface_name == interface).then(|| own.address?.as_link_addr().copied())?).unwrap();
-    bind(socket.as_raw_fd(), &address).unwrap();
-    socket
-}
-
 impl Net {
     fn new() -> Self {
         let root = tempfile::tempdir().unwrap();
         std::fs::create_dir_all(root.path().join("run/triton")).unwrap();
-        run("ip link add br0 type bridge mcast_snooping 0");
-        run("sysctl -q -w net.ipv6.conf.all.disable_ipv6=1 net.ipv6.conf.default.disable_ipv6=1");
-        run("ip link set br0 up");
+        triton_wire::make_bridge();
         // Where bridges hand their packets to the IP layer, it judges them first; compute nodes switch that off (ruling 20).
         for kind in ["iptables", "ip6tables", "arptables"] {
             let _ = Command::new("sysctl").args(["-q", "-w", &format!("net.bridge.bridge-nf-call-{kind}=0")]).output().unwrap();
@@ -79,13 +48,8 @@ impl Net {
 
     /// A port without a guard: an uplink, or a guest that nobody protected, by its name.
     pub fn port(&mut self, link: &str, mac: Mac) -> Guest {
-        let peer = format!("p{link}");
-        run(&format!("ip link add {link} type veth peer name {peer}"));
-        for name in [link, &peer] {
-            run(&format!("ip link set {name} up"));
-        }
-        run(&format!("ip link set {link} master br0"));
-        Guest { nic: Nic::new("net0", mac, "external".parse().unwrap()), link: link.to_owned(), socket: raw_socket(&peer) }
+        let wire = FarEnd::of_new_port(link);
+        Guest { nic: Nic::new("net0", mac, "external".parse().unwrap()), link: link.to_owned(), wire }
     }
 
     /// A guarded guest at 10.0.0.5 and fd00::5.
@@ -134,24 +98,11 @@ impl Net {
 
 impl Guest {
     pub fn send(&self, frame: &[u8]) {
-        let mut padded = frame.to_vec();
-        padded.resize(padded.len().max(60), 0);
-        assert_eq!(send(self.socket.as_raw_fd(), frame, MsgFlags::empty()).unwrap(), frame.len());
+        self.wire.send(frame);
     }
 
     /// The next frame that came; `None` after the deadline.
     pub fn receive(&self, deadline: Instant) -> Option<Vec<u8>> {
-        let mut buffer = vec![0; 4096];
-        loop {
-            let left = deadline.checked_duration_since(Instant::now())?;
-            let mut fds = [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)];
-            if poll(&mut fds, PollTimeout::try_from(left).unwrap()).unwrap() == 0 {
-                return None;
-            }
-            if let Ok(length) = recv(self.socket.as_raw_fd(), &mut buffer, MsgFlags::empty()) {
-                buffer.truncate(length);
-                return Some(buffer);
-            }
-        }
+        self.wire.receive(deadline)
     }
 }
