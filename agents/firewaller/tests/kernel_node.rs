@@ -5,6 +5,7 @@
 
 use std::{
     fs,
+    io::Write,
     net::{SocketAddr, TcpStream},
     os::unix::process::ExitStatusExt,
     process::{Child, Command, Stdio},
@@ -257,7 +258,10 @@ fn kernel_what_fwapi_says_is_in_force_whoever_edits_or_stops_what() {
         // A file by hand, then damaged: FWAPI has what it said.
         let file = node.layout.at(&format!("/var/fw/rules/{first}.json"));
         let text = fs::read_to_string(&file).unwrap();
-        fs::write(&file, text.replace("PORT 23", "PORT 25")).unwrap();
+        // In its place and at once: a file that was empty for a moment would be a damaged one.
+        let mut edited = fs::OpenOptions::new().write(true).open(&file).unwrap();
+        edited.write_all(text.replace("PORT 23", "PORT 25").as_bytes()).unwrap();
+        drop(edited);
         until("the file's text is in force", || node.to(25) && !node.to(23));
         fs::write(&file, "{ half").unwrap();
         until("FWAPI's rule is back", || {
