@@ -3,12 +3,13 @@
 //! NAPI is the truth for addresses and protection; the node is the truth for whose a NIC is, where it is, and whether it runs. Both ways,
 //! one NIC at a time, each by a machine of its own that is pure; instances, networks, aggregations and the machine's own links have theirs,
 //! and `core` is all of them, pure as well. Without NAPI nothing changes for guests. Owns `/var/triton/net-agent.json`, and restores what
-//! the guard owns.
+//! the guard owns. `fabric` is apart from all that: it tells overlay networks where addresses on other nodes are.
 
 mod agent;
 mod compare;
 mod config;
 mod core;
+mod fabric;
 mod feed;
 mod guarding;
 mod local;
@@ -25,6 +26,7 @@ mod sweep;
 pub use agent::{Agent, Settings, Sources};
 pub use config::{AgentConfig, Args};
 pub use core::Kept;
+pub use fabric::{FabricPace, Fabrics};
 pub use feed::{WAITING, follow, registration};
 pub use guarding::Guarding;
 pub use local::{Me, Pace};

@@ -37,6 +37,9 @@ pub struct Numbers {
     guard: Gauge,
     guard_repairs: Counter,
     lessons: Counter,
+    fabrics: Gauge,
+    fabric_addresses: Gauge,
+    portolan: Gauge,
 }
 
 fn gauge(gauge: &Gauge, count: usize) {
@@ -70,6 +73,9 @@ impl Numbers {
             registry.register("guard_in_force", "The guard of guests' NICs is looked after", self.guard.clone());
             registry.register("guard_repairs", "Times that the guard was found spoilt and made anew", self.guard_repairs.clone());
             registry.register("addresses_learned", "Addresses that guests were given, or gave back", self.lessons.clone());
+            registry.register("fabrics", "Overlay networks that have instances on this node", self.fabrics.clone());
+            registry.register("fabric_addresses", "Addresses on other nodes that are known", self.fabric_addresses.clone());
+            registry.register("portolan_connected", "Portolan can be asked where addresses are", self.portolan.clone());
         });
     }
 
@@ -83,6 +89,15 @@ impl Numbers {
 
     pub(crate) fn learned(&self) {
         self.lessons.inc();
+    }
+
+    pub(crate) fn fabrics(&self, networks: usize, addresses: usize) {
+        gauge(&self.fabrics, networks);
+        gauge(&self.fabric_addresses, addresses);
+    }
+
+    pub(crate) fn portolan(&self, connected: bool) {
+        self.portolan.set(i64::from(connected));
     }
 
     pub(crate) fn requested(&self, ok: bool) {
@@ -146,6 +161,9 @@ impl Numbers {
             "guard_in_force": self.guard.get() == 1,
             "guard_repairs": self.guard_repairs.get(),
             "addresses_learned": self.lessons.get(),
+            "fabrics": self.fabrics.get(),
+            "fabric_addresses": self.fabric_addresses.get(),
+            "portolan_connected": self.portolan.get() == 1,
         })
     }
 }

@@ -14,7 +14,7 @@ use triton_sysinfo::{FactsError, HostFacts};
 use triton_types::ServerUuid;
 
 use crate::{
-    Agent, AgentConfig, NAME, Numbers, Settings,
+    Agent, AgentConfig, FabricPace, Fabrics, NAME, Numbers, Settings,
     agent::Sources,
     feed,
     guarding::Guarding,
@@ -109,6 +109,8 @@ pub async fn serve(layout: &Layout) -> Result<(), StartError> {
         .map_err(io::Error::other)
         .and_then(|started| started)
         .map_err(|error| StartError::System("look after the guard", error))?;
+    let fabrics = Fabrics::start(layout, &numbers, FabricPace::default())
+        .map_err(|error| StartError::System("look after overlay networks", error))?;
     let stop = CancellationToken::new();
     let page = triton_agent::metrics::spawn(layout, NAME, page, status, stop.clone().cancelled_owned())?;
     let result = tokio::select! {
@@ -118,7 +120,7 @@ pub async fn serve(layout: &Layout) -> Result<(), StartError> {
             Ok(())
         }
     };
-    drop(guarding);
+    drop((guarding, fabrics));
     ready::stopping();
     stop.cancel();
     let _ = page.await;

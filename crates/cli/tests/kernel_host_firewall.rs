@@ -84,6 +84,30 @@ nft list counter inet triton_host refused | grep -q 'packets 0 ' && echo 'nothin
     assert_eq!(said.trim(), expected.join("\n"));
 }
 
+/// net-agent section 17
+#[test]
+fn frames_of_overlay_networks_come_by_the_underlay_to_its_address_or_not_at_all() {
+    let files = [(NETWORKS.0, "link admin\nnetwork 10.0.0.0/24\nunderlay outside 192.168.9.1 4789\nunderlay outside fd09::1 4790\n")];
+    let script = r#"sh "$FIREWALL"
+frame() { ip netns exec "$1" bash -c "echo frame >/dev/udp/$2/$3" 2>/dev/null || true; }
+refused() { nft list counter inet triton_host refused | grep -o 'packets [0-9]*'; }
+frame admin 10.0.0.1 4789
+frame outside 10.0.0.1 4789
+frame admin 192.168.9.1 4789
+refused
+frame outside 192.168.9.1 4789
+refused
+frame outside 192.168.9.1 4790
+refused
+nft list chain inet triton_host input | grep -o 'iifname "outside" ip6 daddr fd09::1 udp dport 4790 accept'
+"#;
+    let said = world(&files, script);
+    // From the admin network, to another address, and by another link; not the one by the underlay; and at the port of another.
+    assert_eq!(said.trim(), "packets 3\npackets 3\npackets 4\niifname \"outside\" ip6 daddr fd09::1 udp dport 4790 accept");
+    let without = world(&[NETWORKS], "sh \"$FIREWALL\"; nft list chain inet triton_host input | grep -o 'udp dport 4789 .* drop'");
+    assert!(without.contains("refused") && without.contains("drop"), "{without}");
+}
+
 #[test]
 fn a_lease_of_the_admin_link_counts_and_one_of_another_link_does_not() {
     let said = world(

@@ -12,7 +12,7 @@ use ipnet::{IpNet, Ipv4Net};
 use serde::{Deserialize, Serialize};
 use triton_files::{FileError, Layout, read_json};
 use triton_link::{Family, LinkError, Links, NetNs, Route, VethSpec};
-use triton_nictag::{NicTags, Port};
+use triton_nictag::{Fabric, NicTags, Port};
 use triton_types::{InstanceUuid, Mac, Nic, NicAddress, VmConfig};
 
 use crate::{
@@ -49,6 +49,9 @@ pub struct LinkPlan {
     /// MTU of both ends.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mtu: Option<u32>,
+    /// The overlay network that the NIC is on: its bridge comes with its first NIC on this node and goes with the last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fabric: Option<Fabric>,
     /// First bridge of the NIC's tag; the host end is a port of it, or of a further one when it is full.
     pub bridge: String,
     /// VLAN of the bridge port; 0 is untagged.
@@ -117,8 +120,9 @@ pub fn plan(config: &VmConfig, tags: &NicTags) -> Result<NetworkPlan, NetworkErr
     let mut missing = Vec::new();
     let mut links = Vec::new();
     for nic in &config.nics {
+        let fabric = tags.fabric(&nic.nic_tag).map_err(|e| NetworkError::Nic { mac: nic.mac, reason: e.to_string() })?;
         match tags.bridge(&nic.nic_tag) {
-            Some(bridge) => links.push(link_plan(config.uuid, nic, bridge)),
+            Some(bridge) => links.push(link_plan(config.uuid, nic, bridge, fabric)),
             None => missing.push(nic.nic_tag.to_string()),
         }
     }
@@ -128,7 +132,9 @@ pub fn plan(config: &VmConfig, tags: &NicTags) -> Result<NetworkPlan, NetworkErr
     for nic in &config.nics {
         // What is larger would leave the guest and be dropped on the way, without a word (net-agent case 81).
         // A network within the node carries whatever its ports do, unless its tag says otherwise.
-        let most = tags.get(&nic.nic_tag).and_then(|tag| if tag.etherstub { tag.mtu } else { Some(tag.effective_mtu()) });
+        let of_tag = tags.get(&nic.nic_tag).and_then(|tag| if tag.etherstub { tag.mtu } else { Some(tag.effective_mtu()) });
+        let of_fabric = || links.iter().find(|link| link.mac == nic.mac)?.fabric.as_ref().map(|fabric| fabric.mtu);
+        let most = of_tag.or_else(of_fabric);
         if let (Some(mtu), Some(most)) = (nic.mtu, most)
             && mtu > most
         {
@@ -142,12 +148,14 @@ pub fn plan(config: &VmConfig, tags: &NicTags) -> Result<NetworkPlan, NetworkErr
     Ok(NetworkPlan { format: 1, uuid: config.uuid, links, routes: routes(config), delegate_dataset: config.delegate_dataset })
 }
 
-fn link_plan(uuid: InstanceUuid, nic: &Nic, bridge: String) -> LinkPlan {
+fn link_plan(uuid: InstanceUuid, nic: &Nic, bridge: String, fabric: Option<Fabric>) -> LinkPlan {
     LinkPlan {
         host: host_link(uuid, &nic.interface),
         guest: guest_link(&nic.interface),
         mac: nic.mac,
-        mtu: nic.mtu,
+        // An overlay network carries less than other links, and says nothing to a guest that sends more.
+        mtu: nic.mtu.or(fabric.as_ref().map(|fabric| fabric.mtu.min(1500))),
+        fabric,
         bridge,
         vlan_id: nic.vlan_id.unwrap_or(0),
         learning: nic.allow_mac_spoofing || nic.vrrp_vrid.is_some(),
@@ -236,6 +244,11 @@ async fn attach_plan(layout: &Layout, plan: &NetworkPlan, pid: i32) -> Result<()
     guest.set_up("lo").await?;
     for link in &plan.links {
         let alias = format!("instance {} {}", plan.uuid, link.guest);
+        // Held until the NIC is a port of the bridge: another's last NIC may go now.
+        let _hold = match &link.fabric {
+            Some(fabric) => Some(triton_nictag::ensure_fabric(&host, layout, fabric).await?),
+            None => None,
+        };
         host.create_veth(&VethSpec {
             host: &link.host,
             guest: &link.guest,
@@ -274,6 +287,9 @@ pub fn detach(layout: &Layout, uuid: InstanceUuid) -> Result<(), NetworkError> {
         let host = Links::open()?;
         for link in &plan.links {
             host.delete(&link.host).await?;
+        }
+        for fabric in plan.links.iter().filter_map(|link| link.fabric.as_ref()) {
+            triton_nictag::release_fabric(&host, layout, fabric).await?;
         }
         Ok(())
     })?;
@@ -325,5 +341,35 @@ mod tests {
         ];
         let want: Vec<_> = want.iter().map(|(d, g, i)| (d.to_string(), g.map(str::to_owned), i.to_string())).collect();
         assert_eq!(got, want);
+    }
+
+    /// net-agent sections 14 and 17, case 81
+    #[test]
+    fn a_nic_of_an_overlay_is_planned_with_its_network_and_never_larger_than_that() {
+        let root = tempfile::tempdir().unwrap();
+        let layout = Layout::new(root.path());
+        layout.prepare().unwrap();
+        let path = layout.config().join("triton-networking.json");
+        let rule = "-e vxlan -s svp -p svp/host=10.9.0.9 -p svp/underlay_ip=10.9.0.1 -p vxlan/listen_ip=10.9.0.1 -p mtu=1400";
+        let tags = |rule: &str| {
+            let document = serde_json::json!({"nictags": [{"name": "external"}], "nictag_rules": {"sdc_overlay": rule}});
+            triton_files::write_json(&path, &document, 0o644).unwrap();
+            NicTags::load(&layout).unwrap()
+        };
+        let mut config = config();
+        config.nics[0].nic_tag = "sdc_overlay/5".parse().unwrap();
+        let made = plan(&config, &tags(rule)).unwrap();
+        let fabric = made.links[0].fabric.as_ref().unwrap();
+        assert_eq!((fabric.vnet, &made.links[0].bridge, made.links[0].mtu), (5, &fabric.bridge(), Some(1400)));
+        assert_eq!((&made.links[1].fabric, made.links[1].mtu), (&None, None));
+        config.nics[0].mtu = Some(1300);
+        assert_eq!(plan(&config, &tags(rule)).unwrap().links[0].mtu, Some(1300));
+        config.nics[0].mtu = Some(1401);
+        let error = plan(&config, &tags(rule)).unwrap_err().to_string();
+        assert!(error.contains("1401") && error.contains("1400") && error.contains("sdc_overlay/5"), "{error}");
+        let error = plan(&config, &tags("-e vxlan -s direct")).unwrap_err().to_string();
+        assert!(error.contains("nictag_rules") && error.contains("svp"), "{error}");
+        config.nics[0].nic_tag = "other_overlay/5".parse().unwrap();
+        assert_eq!(plan(&config, &tags(rule)).unwrap_err().to_string(), "Invalid nic tag \"other_overlay/5\"");
     }
 }

@@ -48,6 +48,7 @@ impl World for NodeWorld<'_> {
 
     fn nic_tag(&self, tag: &NicTag) -> NicTagStatus {
         match self.tags.as_ref().and_then(|tags| tags.get(tag)) {
+            None if self.tags.as_ref().is_some_and(|tags| tags.bridge(tag).is_some()) => NicTagStatus::Virtual,
             None => NicTagStatus::Unknown,
             Some(entry) if entry.provider != Provider::Nothing => NicTagStatus::Physical,
             Some(_) => NicTagStatus::Virtual,

@@ -7,7 +7,7 @@ use serde_json::Value;
 use triton_types::{JsonMap, Mac, NicTag};
 
 use crate::{
-    Aggregation, Problem, Via, Vnic,
+    Aggregation, Overlay, Problem, Via, Vnic,
     aggregation::is_aggregation_name,
     fields::{Object, Problems, shown_value},
     problem::shown,
@@ -79,6 +79,8 @@ pub struct Networking {
     pub datacenter_name: Option<String>,
     /// The domain that the data centre's name is in.
     pub dns_domain: Option<String>,
+    /// How this node takes part in overlay networks, by the name that their tags begin with.
+    pub overlays: Vec<Overlay>,
     /// Networks within this node.
     pub etherstubs: Vec<NicTag>,
     /// Everything as it was read, unknown keys included.
@@ -120,8 +122,11 @@ impl Networking {
         networking.read_tags(object, problems);
         networking.routes = vnic::routes(object, problems);
         networking.read_vnics(object, problems);
-        for (tag, _) in object.entries("nictag_rules", problems) {
-            problems.0.push(Problem::Overlay(tag.chars().take(64).collect()));
+        for (name, rule) in object.entries("nictag_rules", problems) {
+            match rule.as_str().ok_or_else(|| "not a text".to_owned()).and_then(|rule| Overlay::parse(name, rule)) {
+                Ok(overlay) => networking.overlays.push(overlay),
+                Err(reason) => problems.0.push(Problem::Overlay { name: name.chars().take(64).collect(), reason }),
+            }
         }
         networking
     }

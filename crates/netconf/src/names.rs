@@ -35,6 +35,13 @@ pub fn bridge_of(provider: &Provider, tag: &NicTag) -> String {
     format!("{BRIDGE_PREFIX}{}", digest(&key, 10))
 }
 
+/// The two ports that make `bridge` the part of an overlay network on this node: the device that carries its frames to other nodes,
+/// and the program's that answers for them. They begin as what joins further bridges does, since frames leave the bridge through them.
+pub fn fabric_ports(bridge: &str) -> [String; 2] {
+    let rest = bridge.strip_prefix(BRIDGE_PREFIX).unwrap_or(bridge);
+    ["x", "q"].map(|end| format!("{}{rest}-{end}", TRUNK_PREFIXES[1]))
+}
+
 /// The bridge port of the host's own NIC with address `mac`.
 pub fn host_port(mac: Mac) -> String {
     format!("{HOST_PORT_PREFIX}{}", digest(&format!("host nic {mac}"), 10))

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use triton_types::{Mac, NicTag};
 
-use crate::LacpMode;
+use crate::{LacpMode, Overlay};
 
 /// The network of the host.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -24,6 +24,8 @@ pub struct Plan {
     pub uplinks: Vec<Uplink>,
     /// Further links of the host.
     pub nics: Vec<HostNic>,
+    /// How the node takes part in overlay networks: their frames come by the link that has the underlay address.
+    pub overlays: Vec<Overlay>,
 }
 
 /// A way out of the node, and its bridge.

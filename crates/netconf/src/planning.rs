@@ -54,6 +54,7 @@ struct Planning {
 impl Planning {
     fn network(&mut self, networking: &Networking, facts: &Facts) {
         self.plan.configured = true;
+        self.plan.overlays.clone_from(&networking.overlays);
         self.bonds = networking.aggregations.iter().map(|aggregation| aggregation_link(&aggregation.name)).collect();
         self.uplinks(networking, facts);
         for vnic in &networking.vnics {

@@ -104,9 +104,14 @@ pub enum Problem {
         /// What is missing.
         reason: String,
     },
-    /// Overlay networks are not supported.
-    #[error("nictag_rules: overlay networks are not supported: {0:?} is left out")]
-    Overlay(String),
+    /// A rule of overlay networks that cannot be followed.
+    #[error("nictag_rules[{name:?}]: {reason}: its networks are not on this node")]
+    Overlay {
+        /// Its name, shortened.
+        name: String,
+        /// What is wrong; foreign text is escaped.
+        reason: String,
+    },
 }
 
 /// Foreign text for a message: escaped, and no longer than a line.

@@ -33,6 +33,8 @@ pub struct Vnic {
     pub gateways: Vec<IpAddr>,
     /// Its router comes before others'.
     pub primary: bool,
+    /// The overlays whose encapsulated frames go through it (`overlay_nic_tags_provided`).
+    pub overlay_tags: Vec<NicTag>,
 }
 
 /// What a static route leads through.
@@ -67,6 +69,7 @@ impl Vnic {
             autoconf: false,
             gateways: Vec::new(),
             primary: entry.get("primary").is_some_and(|value| value == true || value == "true"),
+            overlay_tags: entry.list("overlay_nic_tags_provided", "a nic tag", problems),
         };
         vnic.read_addresses(entry, problems);
         if vnic.addresses.is_empty() && !vnic.dhcp && !vnic.autoconf {

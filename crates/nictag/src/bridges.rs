@@ -180,8 +180,10 @@ async fn ensure(links: &Links, bridge: &str, tags: &[&Tag], vlan_filtering: bool
         Provider::Nothing => None,
     };
     let kept = found.as_ref().and_then(|found| found.alias.as_deref()).filter(|old| old.split(VIA).next() == Some(alias.as_str()));
-    let multicast_snooping = true;
-    let spec = BridgeSpec { name: bridge, mtu: Some(mtu), mac, vlan_filtering, alias: Some(kept.unwrap_or(&alias)), multicast_snooping, ipv6 };
+    let alias_wanted = Some(kept.unwrap_or(&alias));
+    // As at boot (net-agent.md section 13).
+    let multicast_snooping = false;
+    let spec = BridgeSpec { name: bridge, mtu: Some(mtu), mac, vlan_filtering, alias: alias_wanted, multicast_snooping, ipv6 };
     let made = links.ensure_bridge(&spec).await?;
     if *provider == Provider::Nothing {
         return Ok(None);

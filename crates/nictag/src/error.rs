@@ -46,6 +46,14 @@ pub enum NicTagError {
     /// A link that should be there is not.
     #[error("there is no link {0}")]
     Absent(String),
+    /// This node cannot be part of an overlay network now.
+    #[error("nic tag \"{tag}\": {reason}")]
+    Fabric {
+        /// The network.
+        tag: NicTag,
+        /// What is missing.
+        reason: String,
+    },
     /// Every bridge of a tag is full.
     #[error("bridge {0} and all further ones are full")]
     Full(String),

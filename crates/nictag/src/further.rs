@@ -28,12 +28,14 @@ pub(crate) struct Placed {
 }
 
 /// Bridge `number` of the tag whose first bridge is `first`.
-fn name(first: &str, number: u16) -> String {
+pub(crate) fn name(first: &str, number: impl Into<usize>) -> String {
+    let number = number.into();
     if number == 0 { first.to_owned() } else { format!("{first}-{number}") }
 }
 
 /// The two ends of what joins bridge `number` to the first: the first's port, the further one's.
-pub(crate) fn trunk(first: &str, number: u16) -> [String; 2] {
+pub(crate) fn trunk(first: &str, number: impl Into<usize>) -> [String; 2] {
+    let number = number.into();
     let rest = first.strip_prefix(BRIDGE_PREFIX).unwrap_or(first);
     TRUNK_PREFIXES.map(|prefix| format!("{prefix}{rest}-{number}"))
 }

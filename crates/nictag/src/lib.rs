@@ -6,11 +6,12 @@
 //! same ones at boot. Called by `nictagadm`, `sysinfo`, `instance` and the agents' start. Owns the tags in the file and the links `tb*`.
 //!
 //! Synchronous, and callable from any thread, one of a runtime included: what it asks of the kernel runs on a short-lived
-//! thread. Only [`set_port`] is asynchronous, for callers that have a `Links` already.
+//! thread. [`set_port`] and what is about overlay networks is asynchronous, for callers that have a `Links` already.
 
 mod bridges;
 mod change;
 mod error;
+mod fabric;
 mod file;
 mod further;
 mod kernel;
@@ -21,9 +22,10 @@ mod vlan;
 pub use bridges::{BridgeReport, TagProblem, TagReport, TagStatus};
 pub use change::TagUpdate;
 pub use error::NicTagError;
+pub use fabric::{Fabric, FabricHold, FabricPart, ensure_fabric, fabric_parts, release_fabric};
 pub use port::{Port, set_port, set_port_within};
 pub use tags::{NicTags, Tag};
-pub use triton_netconf::Provider;
+pub use triton_netconf::{Overlay, Provider};
 pub use vlan::{VlanError, check_vlan, vlan_support};
 
 #[cfg(test)]

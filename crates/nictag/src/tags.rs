@@ -1,10 +1,10 @@
 //! The tags of this node, as the file says.
 
 use triton_files::Layout;
-use triton_netconf::{Aggregation, Provider, bridge_of};
+use triton_netconf::{Aggregation, Overlay, Provider, bridge_of};
 use triton_types::{JsonMap, Mac, NicTag};
 
-use crate::{NicTagError, file};
+use crate::{Fabric, NicTagError, file};
 
 /// One tag.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,10 +75,39 @@ impl NicTags {
         rules.into_iter().flatten().map(|(name, _)| name.as_str())
     }
 
+    /// The overlays that this node takes part in; a rule that cannot be followed is left out.
+    pub fn overlays(&self) -> Vec<Overlay> {
+        self.overlay_rules().filter_map(|name| self.overlay(name)?.ok()).collect()
+    }
+
+    /// The rule called `name`; an error says what is wrong with it.
+    fn overlay(&self, name: &str) -> Option<Result<Overlay, String>> {
+        let rule = self.document.as_ref()?.get("nictag_rules")?.as_object()?.get(name)?;
+        Some(rule.as_str().ok_or_else(|| "not a text".to_owned()).and_then(|rule| Overlay::parse(name, rule)))
+    }
+
+    /// The overlay network that `tag` (`<overlay>/<number>`) names, whether it is on this node yet or not. None if it names none that this
+    /// node takes part in.
+    ///
+    /// # Errors
+    /// When this node's rule, or the number, is not what it should be.
+    pub fn fabric(&self, tag: &NicTag) -> Result<Option<Fabric>, NicTagError> {
+        let Some((name, number)) = tag.as_str().split_once('/') else { return Ok(None) };
+        let error = |reason: String| NicTagError::Fabric { tag: tag.clone(), reason };
+        let overlay = match self.overlay(name) {
+            None => return Ok(None),
+            Some(overlay) => overlay.map_err(|problem| error(format!("nictag_rules of triton-networking.json: {problem}")))?,
+        };
+        let vnet = number.parse().ok().filter(|vnet| *vnet < 1 << 24 && (number == "0" || !number.starts_with(['0', '+'])));
+        let vnet = vnet.ok_or_else(|| error("its number is none of an overlay network: 0 to 16777215".to_owned()))?;
+        Ok(Some(Fabric { tag: tag.clone(), vnet, underlay: overlay.underlay, port: overlay.port, mtu: overlay.mtu }))
+    }
+
     /// The bridge that carries `tag`, whether it was made yet or not: one for all tags of a NIC, one for each tag without
-    /// a NIC. None if this node does not provide the tag.
+    /// a NIC, one for each overlay network. None if this node does not provide the tag.
     pub fn bridge(&self, tag: &NicTag) -> Option<String> {
-        self.get(tag).map(Tag::bridge)
+        let fabric = || self.fabric(tag).ok().flatten().map(|fabric| fabric.bridge());
+        self.get(tag).map(Tag::bridge).or_else(fabric)
     }
 }
 

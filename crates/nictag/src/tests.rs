@@ -12,6 +12,7 @@ use crate::{NicTagError, NicTags};
 
 mod bridges;
 mod changes;
+mod fabrics;
 mod further;
 
 /// The MACs of the two NICs of a [`Node`].

@@ -231,6 +231,31 @@ fn further_nics_of_the_host_show_what_they_sit_on_and_their_vlan() {
     assert_eq!(document["Network Interfaces"]["eno1"]["NIC Names"], json!(["admin", "external"]));
 }
 
+/// net-agent section 17, cn-agent section 7.2
+#[test]
+fn the_underlay_nic_shows_the_overlays_that_this_node_takes_part_in() {
+    let mut machine = Machine::plain();
+    let own = mac("90:b8:d0:00:00:0c");
+    machine.links.push(LinkFact { mac: own, ..link(9, "external1", LinkKind::Virtual, "10.9.0.5/16") });
+    let rule = "-e vxlan -s svp -p svp/host=10.9.0.9 -p svp/underlay_ip=10.9.0.5 -p vxlan/listen_ip=10.9.0.5 -p mtu=1400";
+    let mut document = json!({
+        "nictags": [{"name": "admin", "mac": MAC}, {"name": "external", "mac": MAC}],
+        "vnics": [{"mac": own.to_string(), "ip": "10.9.0.5", "netmask": "255.255.0.0", "nic_tag": "external", "underlay": true,
+            "overlay_nic_tags_provided": ["sdc_overlay"]}],
+        "nictag_rules": {"sdc_overlay": rule},
+    });
+    let mut shown = |document: &serde_json::Value| {
+        machine.put("usr/triton/config/triton-networking.json", &document.to_string());
+        machine.tags = TagFacts::load(&machine.layout).unwrap();
+        machine.collect()["Virtual Network Interfaces"]["external1"].clone()
+    };
+    assert_eq!(shown(&document)["Overlay Nic Tags"], json!(["sdc_overlay"]));
+    // What cannot be followed here is not offered to the headnode: instances would be placed that cannot start.
+    document["nictag_rules"]["sdc_overlay"] = json!("-e vxlan -s direct");
+    let without = shown(&document);
+    assert!(without.get("Overlay Nic Tags").is_none() && without["ip4addr"] == "10.9.0.5", "{without}");
+}
+
 #[test]
 fn a_server_with_two_sockets_and_threads_is_counted() {
     let machine = Machine::plain();

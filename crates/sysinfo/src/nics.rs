@@ -146,6 +146,9 @@ fn virtuals(links: &[LinkFact], entries: &[Entry<'_>], tags: &TagFacts) -> JsonM
         if let Some(host) = host {
             value["Host Interface"] = Value::from(host.name.as_str());
         }
+        if let Some(nic) = known.filter(|nic| !nic.overlays.is_empty()) {
+            value["Overlay Nic Tags"] = Value::from(nic.overlays.clone());
+        }
         map.insert(link.name.clone(), value);
     }
     map

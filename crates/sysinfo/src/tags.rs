@@ -36,6 +36,8 @@ pub(crate) struct HostNic {
     pub tag: String,
     /// Its VLAN, 0 for untagged.
     pub vlan_id: u16,
+    /// The overlays whose frames go through it.
+    pub overlays: Vec<String>,
 }
 
 /// All configured tags.
@@ -73,7 +75,14 @@ impl TagFacts {
             };
             (!name.contains('/')).then_some(Tag { name, uplink })
         };
-        let nics = networking.vnics.iter().map(|vnic| HostNic { mac: vnic.mac, tag: vnic.tag.to_string(), vlan_id: vnic.vlan_id });
+        // Instances on overlays are placed where sysinfo says that they can run: only names whose rule can be followed.
+        let followed = |name: &&triton_types::NicTag| networking.overlays.iter().any(|overlay| overlay.name == **name);
+        let nics = networking.vnics.iter().map(|vnic| HostNic {
+            mac: vnic.mac,
+            tag: vnic.tag.to_string(),
+            vlan_id: vnic.vlan_id,
+            overlays: vnic.overlay_tags.iter().filter(followed).map(ToString::to_string).collect(),
+        });
         let admin = networking.admin_tag.as_ref().map_or_else(|| "admin".to_owned(), ToString::to_string);
         let admin_ip = admin_ip(&networking.document, &admin);
         Ok(Self { admin_ip, admin, tags: networking.tags.iter().filter_map(tag).collect(), nics: nics.collect() })

@@ -206,3 +206,20 @@ fn settings_that_are_no_names_or_addresses_are_named() {
     let (plan, _, problems) = made_with(&node("", ""), &super::settings("ntp_hosts='good.example.com,b;d'\ndns_resolvers='x,8.8.8.8'"));
     assert_eq!((plan.ntp.as_slice(), plan.resolvers.len(), problems.len()), (["good.example.com".to_owned()].as_slice(), 1, 2));
 }
+
+/// net-agent section 17
+#[test]
+fn frames_of_overlay_networks_come_by_the_link_with_the_underlay_address() {
+    let vnic = r#",{"mac":"02:00:00:00:00:07","ip":"10.9.0.5","netmask":"255.255.0.0","nic_tag":"external","underlay":true,
+        "overlay_nic_tags_provided":["sdc_overlay"]}"#;
+    let rule = "-e vxlan -s svp -p svp/host=portolan.example.com -p svp/underlay_ip=10.9.0.5 -p vxlan/listen_ip=10.9.0.5 -p mtu=1400";
+    let (plan, files, problems) = made_of(&node(vnic, &format!(r#","nictag_rules":{{"sdc_overlay":"{rule}"}}"#)));
+    assert!(problems.is_empty(), "{problems:?}");
+    let name = &plan.nics[0].name;
+    assert!(file(&files, "etc/triton/admin-networks").ends_with(&format!("\nunderlay {name} 10.9.0.5 4789\n")));
+    let elsewhere = rule.replace("10.9.0.5", "10.9.0.6");
+    let (_, files, problems) = made_of(&node(vnic, &format!(r#","nictag_rules":{{"sdc_overlay":"{elsewhere}","other1":5}}"#)));
+    assert!(!file(&files, "etc/triton/admin-networks").contains("underlay"));
+    assert_eq!(problems.len(), 1);
+    assert!(problems[0].to_string().contains("other1"), "{problems:?}");
+}
