@@ -57,7 +57,7 @@ impl Sweep {
             match before.remove(&mac) {
                 // Whoever changed it meanwhile has plans with it.
                 Some((old, since)) if old == *nic && now >= since + again_after && (self.held == 0 || gone(vm)) => {
-                    swept.leftovers.push((mac, vm))
+                    swept.leftovers.push((mac, vm));
                 }
                 Some((old, since)) if old == *nic => drop(self.found.insert(mac, (old, since))),
                 _ => drop(self.found.insert(mac, (nic.clone(), now))),

@@ -142,7 +142,7 @@ mod node_only {
             }));
             over.store(true, Ordering::Relaxed);
             let asked = asking.map(thread::ScopedJoinHandle::join);
-            for failed in asked.into_iter().filter_map(Result::err).chain(restarts.err()) {
+            if let Some(failed) = asked.into_iter().filter_map(Result::err).chain(restarts.err()).next() {
                 std::panic::resume_unwind(failed);
             }
         });

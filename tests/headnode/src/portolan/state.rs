@@ -13,11 +13,14 @@ use super::{
 /// The port that every node takes frames at.
 const FRAMES: u16 = 4789;
 
+/// An entry of a log: its name, and its bytes.
+type Entry = ([u8; 16], Vec<u8>);
+
 #[derive(Default)]
 pub(super) struct State {
     macs: BTreeMap<(u32, [u8; 6]), Ipv4Addr>,
     ips: BTreeMap<(u32, IpAddr), [u8; 6]>,
-    logs: BTreeMap<IpAddr, VecDeque<([u8; 16], Vec<u8>)>>,
+    logs: BTreeMap<IpAddr, VecDeque<Entry>>,
     pub(super) mood: Mood,
     pub(super) asked: Vec<Asked>,
     pub(super) violations: Vec<String>,
