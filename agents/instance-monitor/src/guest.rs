@@ -21,7 +21,7 @@ use triton_lxc::{ExitOutcome, log_errors};
 use triton_process::{PidFd, is_alive};
 use triton_types::ProcessRef;
 
-use crate::{boot_child::BootChild, channel::Receiver, note::chain, readiness::ERROR_LIMIT};
+use crate::{boot_child::BootChild, channel::Receiver, hook, note::chain, readiness::ERROR_LIMIT};
 
 /// How long a start may take until init runs; less than starters wait, so that they hear the reason.
 const START: Duration = Duration::from_secs(55);
@@ -50,7 +50,13 @@ pub enum Start {
 pub fn start(directory: &Path, config: &Path, name: &str, meanwhile: impl FnOnce() -> Result<(), String>) -> Start {
     let log = directory.join("lxc.log");
     turn_log(&log);
+    let of_hook = directory.join(hook::REASON);
+    let _ = fs::remove_file(&of_hook);
     let failed = |reason: &str| {
+        // The cause of all that liblxc says then.
+        if let Ok(text) = fs::read_to_string(&of_hook) {
+            return Start::Failed(text.chars().take(ERROR_LIMIT / 4).collect());
+        }
         let text = fs::read(&log).unwrap_or_default();
         let errors = log_errors(&String::from_utf8_lossy(&text), ERROR_LIMIT - 256);
         Start::Failed(if errors.is_empty() { reason.to_owned() } else { format!("{reason}: {errors}") })

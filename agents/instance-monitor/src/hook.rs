@@ -15,6 +15,9 @@ use crate::{
     records::{EndRecord, InitNotice, Records},
 };
 
+/// Where a hook that ended a start leaves its reason for the supervisor, in the instance's runtime directory.
+pub const REASON: &str = "start-hook-error";
+
 /// Points of a container's life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Kind {
@@ -38,9 +41,13 @@ pub fn run(kind: Kind, root: &Path, uuid: InstanceUuid) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(reason) => {
-            // liblxc copies what a failed hook printed into its log, where the supervisor finds it.
             note::error(uuid, &reason);
-            println!("{reason}");
+            // liblxc keeps what hooks print to itself, but for logs of a level that nobody has.
+            if kind == Kind::StartHost
+                && let Err(error) = triton_files::write_volatile(&layout.runtime(uuid).join(REASON), reason.as_bytes(), 0o600)
+            {
+                note::error(uuid, &chain(&error));
+            }
             ExitCode::FAILURE
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! Pure: messages in, bytes out, and the other way. Total: no input makes it panic, and nothing is larger than its input.
 //! A message is a header of 16 bytes and a body whose form its operation decides; all numbers are big-endian. An error of
-//! [`decode`] means that the stream has lost its frames: the connection is of no use any more.
+//! [`decode()`] means that the stream has lost its frames: the connection is of no use any more.
 //!
 //! Words of the protocol: a *VL2* address is a MAC address within an overlay network, a *VL3* one an IP address there, and
 //! the *underlay* address (*UL3*) is that of the node which carries them.
