@@ -26,15 +26,15 @@ fn an_overlay_network_comes_with_its_first_instance_and_goes_with_its_last() {
     let kept = std::fs::read(&path).unwrap();
     let payload = |last: u8| {
         let mut payload = node.payload(last);
-        payload["nics"] = json!([{"nic_tag": "sdc_overlay/5", "mac": format!("90:b8:d0:00:00:{last:02x}"), "ips": [format!("192.168.128.{last}/24")]}]);
+        payload["nics"] =
+            json!([{"nic_tag": "sdc_overlay/5", "mac": format!("90:b8:d0:00:00:{last:02x}"), "ips": [format!("192.168.128.{last}/24")]}]);
         payload
     };
     // Without a rule the tag is unknown; with one, and no underlay, an instance is stored but does not start.
     let refused = node.run_with("vmadm", &["create"], &payload(5).to_string(), &[]);
     assert!(refused.code != Some(0) && refused.stderr.contains("sdc_overlay/5"), "{}", refused.stderr);
     let mut document: Value = serde_json::from_slice(&kept).unwrap();
-    document["nictag_rules"] =
-        json!({"sdc_overlay": "-e vxlan -s svp -p svp/host=10.9.0.254 -p svp/underlay_ip=10.9.0.1 -p vxlan/listen_ip=10.9.0.1 -p mtu=1400"});
+    document["nictag_rules"] = json!({"sdc_overlay": "-e vxlan -s svp -p svp/host=10.9.0.254 -p svp/underlay_ip=10.9.0.1 -p vxlan/listen_ip=10.9.0.1 -p mtu=1400"});
     std::fs::write(&path, document.to_string()).unwrap();
     run(&node, "ip link add e2eunder type veth peer name e2ewire");
     run(&node, "ip addr add 10.9.0.1/24 dev e2eunder");
