@@ -14,12 +14,23 @@ use crate::{
 };
 
 /// How long a creation waits for its lock: who holds it longer than [`Instances::recover`] needs to look is another creation.
-pub(crate) const SWEEP_PATIENCE: Duration = Duration::from_secs(1);
+const SWEEP_PATIENCE: Duration = Duration::from_secs(1);
 /// How long creators wait for each other while they claim ids and addresses. It is milliseconds of work under the lock, but whoever tries
 /// again may be passed by others, and on a busy node there may be hundreds: to wait is better than to fail.
 const CLAIM_PATIENCE: Duration = Duration::from_secs(600);
 
 impl Instances {
+    /// The lock of an instance that is about to come here.
+    ///
+    /// # Errors
+    /// [`InstanceError::Exists`] when somebody else is making it.
+    pub(crate) fn lock_of_new(&self, uuid: InstanceUuid, action: &str) -> Result<Lock, InstanceError> {
+        Lock::take(&self.layout.instance_lock(uuid), action, SWEEP_PATIENCE).map_err(|error| match error {
+            LockError::Held { .. } => InstanceError::Exists { uuid },
+            LockError::File(error) => InstanceError::File(error),
+        })
+    }
+
     /// Creates an instance from a payload, and starts it if `autoboot`. Returns its uuid.
     ///
     /// What fails before the instance is complete is undone; an instance that is complete and does not start stays, in
@@ -42,10 +53,7 @@ impl Instances {
         for warning in warnings {
             tracing::warn!(vm_uuid = %uuid, %warning, "payload");
         }
-        let lock = Lock::take(&self.layout.instance_lock(uuid), "create", SWEEP_PATIENCE).map_err(|error| match error {
-            LockError::Held { .. } => InstanceError::Exists { uuid },
-            LockError::File(error) => InstanceError::File(error),
-        })?;
+        let lock = self.lock_of_new(uuid, "create")?;
         let file = match self.begin(config, &world) {
             Ok(file) => file,
             Err(error) => {

@@ -10,14 +10,12 @@ mod stream;
 use std::io::{self, BufReader, Read, Write};
 
 use serde::{Deserialize, Serialize};
-use triton_files::{Lock, LockError, steps};
+use triton_files::steps;
 use triton_image::{CancelToken, unpack_tree};
 use triton_storage::StorageError;
 use triton_types::{InstanceUuid, Lifecycle, MachineFile, Ownership, Timestamp, VmConfig};
 
-use crate::{
-    InstanceError, Instances, Presence, boot, create::SWEEP_PATIENCE, guest_root::clone_options, instances::PATIENCE, world::NodeWorld,
-};
+use crate::{InstanceError, Instances, Presence, boot, guest_root::clone_options, instances::PATIENCE, world::NodeWorld};
 pub use replica::{Have, Offer};
 use stream::{FILES, FrameReader, FrameWriter};
 
@@ -108,10 +106,7 @@ impl Instances {
         let mut file = self.adapt(head)?;
         adjust(&mut file.config)?;
         boot::check_tags(&self.layout, &file.config)?;
-        let lock = Lock::take(&self.layout.instance_lock(uuid), "receive", SWEEP_PATIENCE).map_err(|error| match error {
-            LockError::Held { .. } => InstanceError::Exists { uuid },
-            LockError::File(error) => InstanceError::File(error),
-        })?;
+        let lock = self.lock_of_new(uuid, "receive")?;
         let file = match self.begin_received(file) {
             Ok(file) => file,
             Err(error) => {

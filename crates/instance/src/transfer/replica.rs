@@ -4,7 +4,7 @@
 use std::io::{self, BufReader, Read, Write};
 
 use serde::{Deserialize, Serialize};
-use triton_files::{FileError, Lock, LockError, steps};
+use triton_files::{FileError, steps};
 use triton_storage::{Part, Points, StorageError, plan_copy, unshift};
 use triton_types::{IdRange, ImageUuid, InstanceUuid, Lifecycle, MachineFile, Ownership, Timestamp, VmConfig};
 
@@ -15,7 +15,6 @@ use super::{
 };
 use crate::{
     InstanceError, Instances, boot,
-    create::SWEEP_PATIENCE,
     guest_root::{clone_options, data_options},
     instances::PATIENCE,
 };
@@ -141,10 +140,7 @@ impl Instances {
         let mut file = self.adapt(head)?;
         adjust(&mut file.config, anew)?;
         boot::check_tags(&self.layout, &file.config)?;
-        let lock = Lock::take(&self.layout.instance_lock(uuid), "receive", SWEEP_PATIENCE).map_err(|error| match error {
-            LockError::Held { .. } => InstanceError::Exists { uuid },
-            LockError::File(error) => InstanceError::File(error),
-        })?;
+        let lock = self.lock_of_new(uuid, "receive")?;
         let is_new = !self.exists(uuid);
         let begun = if is_new { self.begin_received(file) } else { self.begin_again(file) };
         let file = match begun {

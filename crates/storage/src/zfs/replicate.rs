@@ -6,7 +6,7 @@ use triton_files::steps::reached;
 use triton_types::{ImageUuid, InstanceUuid};
 use triton_zfs::{CanMount, DatasetName, FailureKind, Properties, SnapshotName, SnapshotRow};
 
-use super::{FINAL, INSTALL, NOAUTO, ZfsPool, data::DATA, name};
+use super::{FINAL, INSTALL, NOAUTO, ZfsPool, data::DATA, name, patience::patiently};
 use crate::{
     CloneOptions, DataOptions, StorageError,
     layout::VOLUMES,
@@ -133,7 +133,7 @@ impl Replicate for ZfsPool {
             if part.place.is_empty() {
                 self.unmount_all(&self.volumes_below(&dataset)?)?;
             }
-            self.zfs.unmount(&dataset)?;
+            patiently(|| self.zfs.unmount(&dataset))?;
             // What comes may for a moment need more than the quota leaves.
             self.zfs.set(&dataset, &Properties { quota: Some(0), ..Properties::default() })?;
         }

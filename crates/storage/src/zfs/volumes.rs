@@ -10,7 +10,7 @@ use triton_files::steps::reached;
 use triton_types::{InstanceUuid, VolumeUuid};
 use triton_zfs::{CanMount, DatasetName, FailureKind, Properties, SnapshotName};
 
-use super::{NOAUTO, ZfsPool, name};
+use super::{NOAUTO, ZfsPool, name, patience::patiently};
 use crate::{StorageError, TreeError, layout::VOLUMES};
 
 impl ZfsPool {
@@ -85,7 +85,7 @@ impl ZfsPool {
     }
 
     pub(super) fn unmount_all(&self, volumes: &[DatasetName]) -> Result<(), StorageError> {
-        volumes.iter().try_for_each(|volume| Ok(self.zfs.unmount(volume)?))
+        volumes.iter().try_for_each(|volume| Ok(patiently(|| self.zfs.unmount(volume))?))
     }
 
     /// Takes the volumes of `from` to `to`, two datasets of the same instance. They are not mounted.
