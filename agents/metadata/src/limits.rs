@@ -74,7 +74,8 @@ impl Default for Limits {
             writes: (5.0, 20.0),
             // A value of a mebibyte costs 1.9 of a line, and 1.4 of an answer.
             bytes: (f64::from(4 << 20), f64::from(16 << 20)),
-            work: (0.25, 2.0),
+            // A document of four mebibytes takes some 20 ms: what a boot asks for is free, and nobody keeps a twentieth of a processor for long.
+            work: (0.05, 0.5),
             partial_ms: 60_000,
             idle_ms: 600_000,
             stalled_ms: 60_000,

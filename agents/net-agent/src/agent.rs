@@ -1,6 +1,7 @@
 //! The agent's loop: what happens is told to the core, what the core wants is done, a bounded number of things at a time.
 
 use std::{
+    collections::BTreeMap,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -15,7 +16,7 @@ use tokio::{
 use tracing::{info, warn};
 use triton_agent::{Backoff, Outcome, Queue, ready};
 use triton_headnode::{FeedEvent, Napi};
-use triton_instance::{Changes, Loaded};
+use triton_instance::{Changes, Loaded, Look};
 use triton_types::InstanceUuid;
 
 use crate::{
@@ -69,7 +70,7 @@ enum Done {
     Loaded(InstanceUuid, Result<Loaded, String>),
     Changed(InstanceUuid, Change, Result<(), String>, Result<bool, String>),
     Machine(Result<ServerView, String>),
-    LookedAround(Result<Vec<(InstanceUuid, Loaded)>, String>),
+    LookedAround(Result<Vec<(InstanceUuid, Look)>, String>),
 }
 
 /// The agent.
@@ -87,6 +88,8 @@ pub struct Agent {
     here: Queue<Here>,
     tasks: JoinSet<Done>,
     beats: Arc<AtomicU64>,
+    /// Something happened since the standing was told last: to find out how things stand takes all NICs.
+    moved: bool,
 }
 
 /// Where news come from.
@@ -116,6 +119,7 @@ impl Agent {
             numbers,
             tasks: JoinSet::new(),
             beats: Arc::default(),
+            moved: true,
         }
     }
 
@@ -150,8 +154,14 @@ impl Agent {
                 () = self.machine.notified() => self.here.touch(Here::Server),
                 () = sleep_until(wake) => {}
                 _ = look_around.tick() => self.look_around(),
-                _ = beat.tick() => self.stand(),
+                _ = beat.tick() => {
+                    if std::mem::take(&mut self.moved) {
+                        self.stand();
+                    }
+                    continue;
+                }
             }
+            self.moved = true;
         }
     }
 
@@ -289,9 +299,9 @@ impl Agent {
             }
             // What differs from what was last seen is looked at once more: the list may be older than what is known by now.
             Done::LookedAround(Ok(local)) => {
-                let here: std::collections::BTreeMap<InstanceUuid, Loaded> = local.into_iter().collect();
+                let here: BTreeMap<InstanceUuid, Look> = local.into_iter().collect();
                 let gone = self.core.instances().into_iter().filter(|uuid| !here.contains_key(uuid));
-                let stale = here.iter().filter(|(uuid, loaded)| self.core.is_stale(**uuid, loaded)).map(|(uuid, _)| *uuid);
+                let stale = here.iter().filter(|(uuid, look)| self.core.is_stale(**uuid, look)).map(|(uuid, _)| *uuid);
                 for uuid in gone.chain(stale).collect::<Vec<_>>() {
                     self.here.touch(Here::Instance(uuid));
                 }
@@ -341,7 +351,7 @@ impl Agent {
     /// Looks at everything on this node, beside everything else.
     fn look_around(&mut self) {
         let node = self.node.clone();
-        self.tasks.spawn_blocking(move || Done::LookedAround(node.lookup()));
+        self.tasks.spawn_blocking(move || Done::LookedAround(node.look_around()));
     }
 
     fn stand(&self) {

@@ -10,7 +10,7 @@ use std::{
 };
 
 use triton_headnode::{FeedChange, FeedEvent};
-use triton_instance::{Loaded, is_hidden};
+use triton_instance::{Loaded, Look, is_hidden};
 use triton_types::{InstanceUuid, JsonMap, Mac, NetworkUuid};
 
 use crate::{

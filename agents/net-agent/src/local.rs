@@ -118,6 +118,10 @@ impl Local {
     }
 }
 
+/// The properties of a VM object that [`VmView::of`] and [`triton_instance::is_hidden`] look at: no others need to be kept.
+pub const PROPERTIES: [&str; 8] =
+    ["boot_timestamp", "do_not_inventory", "internal_metadata", "nics", "owner_uuid", "resolvers", "routes", "state"];
+
 /// What there is of an instance for its network.
 #[derive(Clone, Debug, PartialEq)]
 pub struct VmView {

@@ -8,12 +8,12 @@ use std::{
 use serde::{Deserialize, Serialize};
 use triton_agent::{Environment, ProcessEnvironment, chain};
 use triton_files::{Layout, read_json, write_json};
-use triton_instance::{Inventory, Loaded, RealInventory};
+use triton_instance::{Inventory, Loaded, Look, RealInventory};
 use triton_netconf::Networking;
 use triton_sysinfo::{Sysinfo, SysinfoOptions};
 use triton_types::{InstanceUuid, JsonMap, Mac};
 
-use crate::core::Kept;
+use crate::{core::Kept, local::PROPERTIES};
 
 /// The node. Calls block.
 pub trait Node: Inventory {
@@ -82,7 +82,7 @@ pub fn load_kept(layout: &Layout) -> Result<Kept, String> {
 impl RealNode {
     /// That of `layout`.
     pub fn new(layout: &Layout) -> Self {
-        Self { layout: layout.clone(), inventory: RealInventory::without_snapshots(layout) }
+        Self { layout: layout.clone(), inventory: RealInventory::of_properties(layout, &PROPERTIES) }
     }
 }
 
@@ -93,6 +93,14 @@ impl Inventory for RealNode {
 
     fn lookup(&self) -> Result<Vec<(InstanceUuid, Loaded)>, String> {
         self.inventory.lookup()
+    }
+
+    fn look_around(&self) -> Result<Vec<(InstanceUuid, Look)>, String> {
+        self.inventory.look_around()
+    }
+
+    fn forget(&self) {
+        self.inventory.forget();
     }
 }
 

@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use tracing::{info, warn};
 use triton_agent::{Outcome, Queue, chain, ready};
 use triton_headnode::{HttpError, HttpFailure, VmApi};
-use triton_instance::{Changes, Inventory, Loaded, lookup};
+use triton_instance::{Changes, Inventory, Loaded, Look};
 use triton_types::InstanceUuid;
 
 use crate::{
@@ -59,7 +59,7 @@ pub struct Agent {
 /// What a task found or did.
 enum Done {
     Loaded(InstanceUuid, Result<Loaded, String>),
-    LookedAround(Result<Vec<(InstanceUuid, Loaded)>, String>),
+    LookedAround(Result<Vec<(InstanceUuid, Look)>, String>),
     Told { uuid: InstanceUuid, gone: bool, result: Result<(), HttpError>, begun: Instant },
 }
 
@@ -179,7 +179,7 @@ impl Agent {
     /// Looks at everything on this node, beside the reports: they are not to wait for it.
     fn look_around(&mut self) {
         let inventory = self.inventory.clone();
-        self.tasks.spawn(async move { Done::LookedAround(lookup(&inventory).await) });
+        self.tasks.spawn_blocking(move || Done::LookedAround(inventory.look_around()));
     }
 
     /// Compares with VMAPI again; what is wrong there is reported. A failure waits for the next time.
@@ -189,7 +189,11 @@ impl Agent {
         }
         match synchronise(&self.vmapi, &self.inventory, &mut self.known).await {
             Ok(one_by_one) => one_by_one.into_iter().for_each(|uuid| self.queue.touch(uuid)),
-            Err(error) => warn!(error = %chain(&error), "VMAPI and this node could not be compared"),
+            Err(error) => {
+                // What was found here came to nothing: the next look around has to find it again.
+                self.inventory.forget();
+                warn!(error = %chain(&error), "VMAPI and this node could not be compared");
+            }
         }
     }
 

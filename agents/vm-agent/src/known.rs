@@ -7,7 +7,7 @@ use std::{
 
 use bytes::Bytes;
 use triton_agent::Outcome;
-use triton_instance::{Loaded, is_hidden};
+use triton_instance::{Loaded, Look, is_hidden};
 use triton_types::{InstanceUuid, JsonMap};
 
 use crate::compare::{body, destroyed, only_documents_changed};
@@ -124,13 +124,14 @@ impl Known {
     }
 
     /// Those that are no longer among `present` and were, and those of `present` whose object is another than the last one read.
-    pub fn stale(&self, present: &BTreeMap<InstanceUuid, Loaded>) -> BTreeSet<InstanceUuid> {
+    pub fn stale(&self, present: &BTreeMap<InstanceUuid, Look>) -> BTreeSet<InstanceUuid> {
         let gone = self.seen.keys().chain(self.hidden.keys()).filter(|uuid| !present.contains_key(uuid)).copied();
-        let changed = present.iter().filter(|(uuid, loaded)| match loaded {
-            Loaded::Object(vm) if is_hidden(vm) => !self.hidden.contains_key(uuid),
-            Loaded::Object(vm) => self.seen.get(uuid).is_none_or(|seen| seen.body != body(vm)),
-            Loaded::Unreadable(_) => !self.unreadable.contains(uuid),
-            Loaded::Absent => false,
+        let changed = present.iter().filter(|(uuid, look)| match look {
+            Look::Same => !self.seen.contains_key(uuid) && !self.hidden.contains_key(uuid),
+            Look::Now(Loaded::Object(vm)) if is_hidden(vm) => !self.hidden.contains_key(uuid),
+            Look::Now(Loaded::Object(vm)) => self.seen.get(uuid).is_none_or(|seen| seen.body != body(vm)),
+            Look::Now(Loaded::Unreadable(_)) => !self.unreadable.contains(uuid),
+            Look::Now(Loaded::Absent) => false,
         });
         gone.chain(changed.map(|(uuid, _)| *uuid)).collect()
     }

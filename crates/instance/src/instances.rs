@@ -27,6 +27,13 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(300);
 #[derive(Debug, Default)]
 pub struct AllSnapshots(BTreeMap<InstanceUuid, Vec<triton_types::Snapshot>>);
 
+impl AllSnapshots {
+    /// Those of one instance, newest first.
+    pub(crate) fn of(&self, uuid: InstanceUuid) -> &[triton_types::Snapshot] {
+        self.0.get(&uuid).map_or(&[], Vec::as_slice)
+    }
+}
+
 /// Where the snapshots of a VM object come from.
 #[derive(Clone, Copy)]
 enum SnapshotsOf<'a> {
@@ -227,7 +234,7 @@ impl Instances {
             _ if !dataset => Vec::new(),
             _ if self.storage.kind() == StorageKind::Dir => self.snapshots(uuid),
             SnapshotsOf::Storage => self.snapshots(uuid),
-            SnapshotsOf::Listed(all) => all.0.get(&uuid).cloned().unwrap_or_default(),
+            SnapshotsOf::Listed(all) => all.of(uuid).to_vec(),
             SnapshotsOf::Nothing => Vec::new(),
         };
         let mut machine = machine;
@@ -243,7 +250,7 @@ impl Instances {
         object
     }
 
-    fn snapshots(&self, uuid: InstanceUuid) -> Vec<triton_types::Snapshot> {
+    pub(crate) fn snapshots(&self, uuid: InstanceUuid) -> Vec<triton_types::Snapshot> {
         self.storage.snapshots(uuid).unwrap_or_default().into_iter().map(Into::into).collect()
     }
 

@@ -1,12 +1,15 @@
 //! What an agent needs to know of the instances: a seam for tests, with the real model behind it.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use serde_json::Value;
 use triton_files::Layout;
 use triton_types::{InstanceUuid, JsonMap, VmObject};
 
-use crate::{InstanceError, Instances, error::chain_text, to_json};
+use crate::{InstanceError, Instances, error::chain_text, glance::Glance, to_json};
 
 /// One instance as it is now.
 #[derive(Clone, Debug, PartialEq)]
@@ -17,6 +20,15 @@ pub enum Loaded {
     Unreadable(String),
     /// It is known not to exist.
     Absent,
+}
+
+/// One instance among all, at a look around.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Look {
+    /// It is what it was at the last look at all of them.
+    Same,
+    /// It is this now.
+    Now(Loaded),
 }
 
 /// The local instances. Calls block.
@@ -32,6 +44,17 @@ pub trait Inventory: Send + Sync + 'static {
     /// # Errors
     /// When the list is not complete (design section 9, invariant 1).
     fn lookup(&self) -> Result<Vec<(InstanceUuid, Loaded)>, String>;
+
+    /// As [`Inventory::lookup`], without what has not changed since the last look at all of them, by either call.
+    ///
+    /// # Errors
+    /// As [`Inventory::lookup`].
+    fn look_around(&self) -> Result<Vec<(InstanceUuid, Look)>, String> {
+        Ok(self.lookup()?.into_iter().map(|(uuid, loaded)| (uuid, Look::Now(loaded))).collect())
+    }
+
+    /// What the last look at all of them said was not used: the next one says all of it.
+    fn forget(&self) {}
 }
 
 /// True for an instance that is to be kept from the headnode (`do_not_inventory`).
@@ -52,18 +75,22 @@ pub async fn lookup(inventory: &Arc<dyn Inventory>) -> Result<Vec<(InstanceUuid,
 pub struct RealInventory {
     layout: Layout,
     with_snapshots: bool,
+    /// Properties that are wanted; all of them, if none is named.
+    wanted: &'static [&'static str],
     instances: Mutex<Option<Arc<Instances>>>,
+    /// What the last look at all of them found.
+    glances: Mutex<HashMap<InstanceUuid, Glance>>,
 }
 
 impl RealInventory {
     /// Those below `layout`, as whole VM objects.
     pub fn new(layout: &Layout) -> Self {
-        Self { layout: layout.clone(), with_snapshots: true, instances: Mutex::new(None) }
+        Self { layout: layout.clone(), with_snapshots: true, wanted: &[], instances: Mutex::default(), glances: Mutex::default() }
     }
 
-    /// Those below `layout` without their snapshots, which on ZFS cost a process for each object.
-    pub fn without_snapshots(layout: &Layout) -> Self {
-        Self { with_snapshots: false, ..Self::new(layout) }
+    /// Those below `layout` with these properties only. Snapshots are none of them: on ZFS they cost a process for each object.
+    pub fn of_properties(layout: &Layout, wanted: &'static [&'static str]) -> Self {
+        Self { with_snapshots: false, wanted, ..Self::new(layout) }
     }
 
     /// The instances, for changing them.
@@ -87,30 +114,71 @@ impl Inventory for RealInventory {
     }
 
     fn lookup(&self) -> Result<Vec<(InstanceUuid, Loaded)>, String> {
+        self.forget();
+        let loaded = |(uuid, look)| match look {
+            Look::Now(loaded) => Some((uuid, loaded)),
+            Look::Same => None,
+        };
+        Ok(self.look_around()?.into_iter().filter_map(loaded).collect())
+    }
+
+    fn look_around(&self) -> Result<Vec<(InstanceUuid, Look)>, String> {
         let instances = self.instances()?;
         let text = |error: InstanceError| chain_text(&error);
         let uuids = instances.uuids().map_err(text)?;
         // Made or removed from now on, they are changes that an event tells of.
         let snapshots = if self.with_snapshots { Some(instances.all_snapshots().map_err(text)?) } else { None };
+        let before = std::mem::take(&mut *self.glances.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut glances = HashMap::with_capacity(uuids.len());
         let mut all = Vec::with_capacity(uuids.len());
         for uuid in uuids {
+            // The glance comes first: what changes after it is seen at the next one.
+            let old = before.get(&uuid);
+            let glance = instances.glance(uuid, old, snapshots.as_ref());
+            let same = glance.is_some() && glance.as_ref() == old;
+            if let Some(glance) = glance {
+                glances.insert(uuid, glance);
+            }
+            if same {
+                all.push((uuid, Look::Same));
+                continue;
+            }
             let object = match &snapshots {
                 Some(snapshots) => instances.load_with(uuid, snapshots),
                 None => instances.view(uuid),
             };
             match self.loaded(object)? {
-                Loaded::Absent => {}
-                loaded => all.push((uuid, loaded)),
+                Loaded::Absent => drop(glances.remove(&uuid)),
+                loaded => {
+                    if !matches!(loaded, Loaded::Object(_)) {
+                        glances.remove(&uuid);
+                    }
+                    all.push((uuid, Look::Now(loaded)));
+                }
             }
         }
+        *self.glances.lock().unwrap_or_else(PoisonError::into_inner) = glances;
         Ok(all)
+    }
+
+    fn forget(&self) {
+        self.glances.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 }
 
 impl RealInventory {
     fn loaded(&self, object: Result<VmObject, InstanceError>) -> Result<Loaded, String> {
         match object {
-            Ok(vm) => Ok(Loaded::Object(to_json(&vm))),
+            Ok(vm) => {
+                let vm = to_json(&vm);
+                // A map that something was taken out of is as large as before.
+                let vm = if self.wanted.is_empty() {
+                    vm
+                } else {
+                    vm.into_iter().filter(|(key, _)| self.wanted.contains(&key.as_str())).collect()
+                };
+                Ok(Loaded::Object(vm))
+            }
             Err(error @ InstanceError::Unreadable { .. }) => Ok(Loaded::Unreadable(chain_text(&error))),
             Err(InstanceError::NotFound { .. }) => {
                 // The store may have gone between the look at it and the look at the file.

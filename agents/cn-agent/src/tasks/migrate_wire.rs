@@ -151,8 +151,7 @@ async fn send(model: &Model, uuid: InstanceUuid, request: &Value, told: &mut Str
             sent = &mut sending => break sent.map_err(|error| error.to_string())?,
             _ = clock.tick() => {
                 let now = count.load(Ordering::Relaxed);
-                let event = json!({"type": "progress", "phase": "sync", "state": "running", "message": "syncing data", "current_progress": now,
-                    "total_progress": total.max(now), "transfer_bytes_second": now - last});
+                let event = progress(now, total.max(now), now - last);
                 last = now;
                 if say(told, &event).await.is_err() {
                     // Nobody waits for it any more; the thread sees the end of the connection.
@@ -168,8 +167,17 @@ async fn send(model: &Model, uuid: InstanceUuid, request: &Value, told: &mut Str
     drop(ends);
     if result.is_ok() {
         forget_marks(model, uuid).await;
+        let moved = count.load(Ordering::Relaxed);
+        // All that was moved is all there was to move, whatever was thought before. Whoever no longer reads misses nothing but this.
+        let _ = say(told, &progress(moved, moved, moved - last)).await;
     }
     result
+}
+
+/// How far a synchronisation is, in bytes.
+fn progress(now: u64, total: u64, of_last_second: u64) -> Value {
+    json!({"type": "progress", "phase": "sync", "state": "running", "message": "syncing data", "current_progress": now,
+        "total_progress": total, "transfer_bytes_second": of_last_second})
 }
 
 /// Agrees with the target on a stream: what the target has, for one of datasets; none for one of files.

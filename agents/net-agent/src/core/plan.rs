@@ -165,7 +165,8 @@ impl Core {
     }
 
     /// True if an instance is another than it was when it was last seen.
-    pub fn is_stale(&self, uuid: InstanceUuid, loaded: &Loaded) -> bool {
+    pub fn is_stale(&self, uuid: InstanceUuid, look: &Look) -> bool {
+        let Look::Now(loaded) = look else { return self.vms.get(&uuid).is_none_or(|vm| vm.unreadable) };
         match (self.vms.get(&uuid), loaded) {
             (None, Loaded::Absent) => false,
             (None, _) | (Some(_), Loaded::Absent) => true,

@@ -64,6 +64,6 @@ fn an_hour_without_vmapi_costs_one_attempt_at_a_time_and_then_one_report_for_eac
     }
     assert!(queue.is_empty() && reports.values().all(|count| *count == 1));
     assert_eq!(reports.into_keys().collect::<BTreeSet<_>>(), changed);
-    let present = uuids.iter().copied().zip(here.into_iter().map(Loaded::Object)).collect();
+    let present = uuids.iter().copied().zip(here.into_iter().map(|vm| Look::Now(Loaded::Object(vm)))).collect();
     assert!(known.stale(&present).is_empty());
 }

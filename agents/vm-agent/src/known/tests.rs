@@ -102,18 +102,21 @@ fn documents_are_reported_a_second_apart_and_states_at_once() {
 #[test]
 fn after_a_gap_in_watching_only_what_differs_is_looked_at() {
     let (mut known, now) = (Known::default(), Instant::now());
-    let [created, changed, deleted, same, hidden] = std::array::from_fn(|_| InstanceUuid::random());
-    for uuid in [changed, deleted, same] {
+    let [created, changed, deleted, same, unread, hidden, unknown] = std::array::from_fn(|_| InstanceUuid::random());
+    for uuid in [changed, deleted, same, unread] {
         known.look(uuid, running(uuid, ("quota", json!(1))), now);
     }
     known.look(hidden, running(hidden, ("do_not_inventory", json!(true))), now);
     let present = BTreeMap::from([
-        (created, running(created, ("quota", json!(1)))),
-        (changed, running(changed, ("quota", json!(2)))),
-        (same, running(same, ("quota", json!(1)))),
-        (hidden, running(hidden, ("do_not_inventory", json!(true)))),
+        (created, Look::Now(running(created, ("quota", json!(1))))),
+        (changed, Look::Now(running(changed, ("quota", json!(2))))),
+        (same, Look::Now(running(same, ("quota", json!(1))))),
+        (hidden, Look::Now(running(hidden, ("do_not_inventory", json!(true))))),
+        // Not read, since it is as it was; and one that was so while nobody asked.
+        (unread, Look::Same),
+        (unknown, Look::Same),
     ]);
-    assert_eq!(known.stale(&present), BTreeSet::from([created, changed, deleted]));
+    assert_eq!(known.stale(&present), BTreeSet::from([created, changed, deleted, unknown]));
 }
 
 /// vm-agent case 36, 40, 41
@@ -124,14 +127,14 @@ fn what_is_known_already_is_no_news_and_what_is_older_is_looked_at_and_not_repor
     let Loaded::Object(newest) = object("2026-01-02T00:00:00.000Z") else { unreachable!() };
     known.agreed(uuid, body(&newest));
     // The first look around finds what the comparison found.
-    assert!(known.stale(&BTreeMap::from([(uuid, object("2026-01-02T00:00:00.000Z"))])).is_empty());
+    assert!(known.stale(&BTreeMap::from([(uuid, Look::Now(object("2026-01-02T00:00:00.000Z")))])).is_empty());
     // Two events of one change.
     let changed = object("2026-01-03T00:00:00.000Z");
     assert_ne!(known.look(uuid, changed.clone(), now), NOTHING);
     known.told(uuid, false, now);
     assert_eq!(known.look(uuid, changed.clone(), now), NOTHING);
     // A list that was read before the change: the instance is read again, and has not changed.
-    assert_eq!(known.stale(&BTreeMap::from([(uuid, object("2026-01-02T00:00:00.000Z"))])), BTreeSet::from([uuid]));
+    assert_eq!(known.stale(&BTreeMap::from([(uuid, Look::Now(object("2026-01-02T00:00:00.000Z")))])), BTreeSet::from([uuid]));
     assert_eq!(known.look(uuid, changed, now), NOTHING);
 }
 

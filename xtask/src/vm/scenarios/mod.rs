@@ -6,6 +6,7 @@ mod absent;
 mod cut;
 mod guarded;
 mod many;
+mod migrate;
 mod netboot;
 mod pair;
 mod pool;
@@ -42,7 +43,7 @@ const ALL: &[Scenario] = &[
     Scenario { name: "pool_with_the_marker_and_no_other", quick: false, matrix: false, run: pool::marker_and_reset },
     Scenario { name: "pool_is_reset_by_its_property", quick: false, matrix: false, run: pool::reset_by_property },
     Scenario { name: "many_instances_at_once_leave_nothing", quick: false, matrix: false, run: many::at_once },
-    Scenario { name: "pair_moves_an_instance_with_its_data", quick: false, matrix: false, run: pair::transfer },
+    Scenario { name: "pair_moves_an_instance_with_its_data_and_migrates_one", quick: false, matrix: false, run: pair::transfer },
 ];
 
 /// Those that `args` ask for.

@@ -10,15 +10,17 @@ use super::{
         node::BED,
         testing::{READY, SIZE},
     },
-    vm,
+    migrate, vm,
 };
 
 /// An instance with its data goes from one node to the other; a guest that stayed reaches it over the wire.
 pub fn transfer(first: &mut Bed) -> Result<()> {
     // Both boot: the networks of their configuration are there from a boot on.
     vm::with_image(first)?;
+    migrate::prepare(first, 0)?;
     first.reboot()?;
     let mut second = Bed::up(first.place().second(), &SIZE, first.deadline())?;
+    migrate::prepare(&mut second, 1)?;
     copy_image(first, &mut second)?;
     second.run(&format!("imgadm install -m {BED}/image/manifest.json -f {BED}/image/*.tar.gz"))?;
     second.reboot()?;
@@ -45,9 +47,10 @@ pub fn transfer(first: &mut Bed) -> Result<()> {
     vm::guest(&mut second, &moves, "ping -c 3 -W 5 10.64.0.5").context("the wire between the nodes")?;
     vm::guest(first, &stays, "ping -c 3 -W 5 10.64.0.6").context("the wire between the nodes")?;
     firewall(first, &mut second, &stays, &moves).context("the firewall between the nodes")?;
+    second.run(&format!("vmadm delete {moves}"))?;
+    migrate::by_streams(first, &mut second).context("machine_migrate")?;
     vm::sound(first)?;
     vm::sound(&mut second)?;
-    second.run(&format!("vmadm delete {moves}"))?;
     ensure!(first.saved(READY), "the first node's saved state is as it was");
     Ok(())
 }
