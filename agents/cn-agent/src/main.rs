@@ -4,7 +4,10 @@ use std::process::{ExitCode, Termination};
 
 use clap::Parser;
 use cn_agent::{Args, StartError, Verb, print_status, real};
-use triton_agent::{AgentExit, chain, enter_namespaces, logs, runtime};
+use triton_agent::{AgentExit, Allocator, chain, enter_namespaces, logs, runtime};
+
+#[global_allocator]
+static ALLOCATOR: Allocator = Allocator;
 
 fn main() -> ExitCode {
     // A helper inside a guest: nothing of the agent's is read or begun.

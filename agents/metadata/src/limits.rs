@@ -34,7 +34,8 @@ pub struct Limits {
     /// Bytes per second of long lines and long answers, and how many may come at once before that counts: what is beyond the first
     /// 4 KiB of each, whether a line ends or not.
     pub bytes: (f64, f64),
-    /// Seconds of a processor per second for looking up and writing what the guest asks for, and how many at once before that counts.
+    /// Seconds of a processor per second for looking up and writing what the guest asks for, and how many at once before that counts: what is
+    /// beyond the first millisecond of each.
     pub work: (f64, f64),
     /// Milliseconds that a line may take from its first byte on.
     pub partial_ms: u64,
@@ -74,8 +75,8 @@ impl Default for Limits {
             writes: (5.0, 20.0),
             // A value of a mebibyte costs 1.9 of a line, and 1.4 of an answer.
             bytes: (f64::from(4 << 20), f64::from(16 << 20)),
-            // A document of four mebibytes takes some 20 ms: what a boot asks for is free, and nobody keeps a twentieth of a processor for long.
-            work: (0.05, 0.5),
+            // A read of a document of four mebibytes takes some 12 ms. What a boot asks for is free; who goes on has a read or two a second.
+            work: (0.02, 0.25),
             partial_ms: 60_000,
             idle_ms: 600_000,
             stalled_ms: 60_000,

@@ -8,6 +8,7 @@ use std::{
     fs::File,
     io::{Read, Write},
     os::fd::AsFd,
+    process::Command,
     time::{Duration, Instant},
 };
 
@@ -169,6 +170,52 @@ async fn kernel_a_terminal_that_was_stopped_is_served_again_when_it_goes_on() {
         tcsetattr(&line.slave, SetArg::TCSANOW, &settings).unwrap();
         line.slave.write_all(b"\x03\x04\x1a\x11\x13\n").unwrap();
         while !line.read(4096, Duration::from_millis(500)).is_empty() {}
+        line.assert_served();
+    })
+    .await;
+}
+
+/// Calls `ioctl` on the guest's side with this number and argument, which Perl knows how to write.
+fn control(line: &Line, call: &str) {
+    let program = format!("ioctl(STDIN, {call}) or die \"$!\\n\"");
+    let output = Command::new("perl").args(["-e", &program]).stdin(line.slave.try_clone().unwrap()).output().unwrap();
+    assert!(output.status.success(), "{call}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// metadata attack case 19: what its guest types into its own terminal (TIOCSTI), another line discipline (TIOCSETD) and a terminal
+/// that nobody else may open (TIOCEXCL) hurt that guest's clients at most, and no longer than until it is let go
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kernel_a_terminal_that_its_guest_turns_inside_out_is_served_as_soon_as_it_is_one_again() {
+    const TIOCSTI: u32 = 0x5412;
+    const TIOCSETD: u32 = 0x5423;
+    const TIOCEXCL: u32 = 0x540c;
+    const TIOCNXCL: u32 = 0x540d;
+    const N_TTY: u32 = 0;
+    const N_NULL: u32 = 27;
+    let bed = Bed::with(Limits { serial_stalled_ms: 200, ..fast() });
+    let mut line = Line::of(&bed);
+    beside(move || {
+        line.assert_served();
+        // It comes back to who typed it, and the service never sees it: it would have answered the line.
+        for byte in "GET sdc:uuid\n".bytes() {
+            control(&line, &format!("{TIOCSTI}, my $typed = chr {byte}"));
+        }
+        assert_eq!(line.read(13, PATIENCE), "GET sdc:uuid\n");
+        assert_eq!(line.read(1, Duration::from_millis(300)), "", "what was typed into the terminal was answered");
+        line.assert_served();
+
+        // What is answered into a discipline that takes nothing is lost, and does not keep the service.
+        line.slave.write_all(b"GET sdc:nics\n").unwrap();
+        control(&line, &format!("{TIOCSETD}, my $discipline = pack('i', {N_NULL})"));
+        assert!(line.slave.write_all(b"GET sdc:uuid\n").is_err(), "the other discipline is not in force");
+        std::thread::sleep(Duration::from_millis(400));
+        control(&line, &format!("{TIOCSETD}, my $discipline = pack('i', {N_TTY})"));
+        while !line.read(4096, Duration::from_millis(500)).is_empty() {}
+        line.assert_served();
+
+        control(&line, &format!("{TIOCEXCL}, 0"));
+        line.assert_served();
+        control(&line, &format!("{TIOCNXCL}, 0"));
         line.assert_served();
     })
     .await;

@@ -2,7 +2,10 @@
 
 use clap::Parser;
 use net_agent::{Args, NAME, serve};
-use triton_agent::{AgentExit, program};
+use triton_agent::{AgentExit, Allocator, program};
+
+#[global_allocator]
+static ALLOCATOR: Allocator = Allocator;
 
 fn main() -> AgentExit {
     program::run(NAME, &Args::parse().agent, serve)

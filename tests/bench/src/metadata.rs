@@ -25,6 +25,8 @@ use crate::{
 const BUSY: usize = 200;
 /// Threads that play them.
 const PLAYERS: usize = 4;
+/// MiB that one hostile guest may cost: what is kept for it (16), and one read of a document of 4 MiB, as text, as values and as an answer.
+const MEMORY: &str = "32";
 /// How long each measurement takes.
 const SPAN: Duration = Duration::from_secs(2);
 
@@ -150,7 +152,7 @@ pub fn metadata(instances: usize, rounds: usize) -> Vec<Figure> {
     for (name, attack) in ATTACKS {
         let (ratio, memory) = under(attack, &hostile, &busy, pid, rounds);
         figures.push(Figure::new(&format!("  neighbours' rate while a guest {name}"), ratio, "x", "0.9"));
-        figures.push(Figure::new("    and memory that the service takes for it", memory as f64 / 1024.0, "MiB", "24"));
+        figures.push(Figure::new("    and memory that the service takes for it", memory as f64 / 1024.0, "MiB", MEMORY));
     }
     figures
 }

@@ -84,9 +84,22 @@ pub struct TestArgs {
     #[arg(long)]
     pub matrix: bool,
 
+    /// Only what runs on the node, or only what is done to it from outside (power cuts, boots, pairs of nodes): each is about half of all
+    #[arg(long, value_enum)]
+    pub only: Option<Half>,
+
     /// Name what would run, and run nothing
     #[arg(long)]
     pub list: bool,
+}
+
+/// A half of the tests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Half {
+    /// Test programs.
+    Programs,
+    /// Scenarios.
+    Scenarios,
 }
 
 /// What to do with saved states.

@@ -70,9 +70,9 @@ pub fn by_streams(first: &mut Bed, second: &mut Bed) -> Result<()> {
         "mkdir /data; echo first >/data/file; chown 33:44 /data/file; dd if=/dev/urandom of=/data/big bs=1M count=8 2>&1",
     )?;
     first.run(&format!(
-        "set -e; pid=$(vmadm get {uuid} | jq .pid); in() {{ nsenter -t $pid -U -S 0 -G 0 -- \"$@\"; }}
-        in zfs create -o mountpoint=legacy {own}/inner; nsenter -t $pid -m -u -n -p -i -U -S 0 -G 0 -- /bin/sh -c \
-        'mkdir -p /mnt && mount -t zfs {own}/inner /mnt && echo kept >/mnt/file'; in zfs snapshot {own}@mine; vmadm stop {uuid}"
+        "set -e; pid=$(vmadm get {uuid} | jq .pid); inside() {{ nsenter -t $pid -U -S 0 -G 0 -- \"$@\"; }}
+        inside zfs create -o mountpoint=legacy {own}/inner; nsenter -t $pid -m -u -n -p -i -U -S 0 -G 0 -- /bin/sh -c \
+        'mkdir -p /mnt && mount -t zfs {own}/inner /mnt && echo kept >/mnt/file'; inside zfs snapshot {own}@mine; vmadm stop {uuid}"
     ))?;
     let sync = |bed: &mut Bed| -> Result<(u64, Value)> {
         let said = bed.run(&format!("{SYNC}uuid={uuid} here={} there={}\nsync", ADDRESSES[0], ADDRESSES[1]))?;

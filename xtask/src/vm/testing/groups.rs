@@ -42,6 +42,7 @@ pub const GROUPS: &[Group] = &[
     Group { package: "triton-instance", tests: "kernel", quick: &[] },
     Group { package: "triton-cli", tests: "kernel", quick: &[] },
     Group { package: "cn-agent", tests: "kernel", quick: &[] },
+    Group { package: "net-agent", tests: "kernel", quick: &[] },
     Group { package: "metadata-agent", tests: "kernel", quick: &[] },
     Group { package: "instance-monitor", tests: "", quick: &[] },
     Group { package: "triton-e2e", tests: "", quick: &["lifecycle", "machine"] },

@@ -15,7 +15,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 
 use super::{
-    args::{TestArgs, UpArgs},
+    args::{Half, TestArgs, UpArgs},
     bed::Bed,
     node::BED,
     scenarios::{self, Scenario},
@@ -75,11 +75,11 @@ pub fn tier(filter: Option<&str>, quick: bool) -> Result<Counts> {
 
 /// Brings the node up, copies programs and tests to it, runs them.
 pub fn run(base: &Path, args: &TestArgs) -> Result<Counts> {
-    let scenarios = scenarios::chosen(args);
+    let scenarios = if args.only == Some(Half::Programs) { Vec::new() } else { scenarios::chosen(args) };
     build::programs()?;
     // Whoever names a scenario wants to see that, and soon.
     let named = args.filter.is_some() && !scenarios.is_empty();
-    let tests = if named { Vec::new() } else { chosen(build::tests()?, args) };
+    let tests = if named || args.only == Some(Half::Scenarios) { Vec::new() } else { chosen(build::tests()?, args) };
     if args.list {
         for test in &tests {
             say::line(format_args!("{} {}", test.group.package, test.target));
