@@ -35,6 +35,11 @@ impl Progress {
         Self { terminal, total, number: 0, name: String::new(), begun: now, drawn: now, frame: 0 }
     }
 
+    /// So many more steps are to come than was thought.
+    pub fn more(&mut self, steps: usize) {
+        self.total += steps;
+    }
+
     /// The step that begins now.
     pub fn begin(&mut self, name: &str) {
         self.number += 1;

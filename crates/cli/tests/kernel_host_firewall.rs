@@ -2,7 +2,11 @@
 //! node's services, by which link and from which address.
 #![allow(clippy::unwrap_used, reason = "a panic here is a failed test")]
 
-use std::{fs, path::Path, process::Command};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 /// Two networks with a host each, `admin` and `outside`, and services on the ports of the node's agents. Namespaces and mounts end
 /// with the script, and so does everything in them.
@@ -36,6 +40,12 @@ from() {
 say() { echo "$1: $(eval "$2")"; }
 "#;
 
+/// A script of the platform: this clone's or, on a booted node, the node's own.
+fn of_platform(name: &str) -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../platform/overlay/usr/triton/bin").join(name);
+    if here.exists() { here } else { Path::new("/usr/triton/bin").join(name) }
+}
+
 /// What the world says, line by line, with these files of the node.
 fn world(files: &[(&str, &str)], script: &str) -> String {
     let root = tempfile::tempdir().unwrap();
@@ -44,7 +54,7 @@ fn world(files: &[(&str, &str)], script: &str) -> String {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, text).unwrap();
     }
-    let firewall = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../platform/overlay/usr/triton/bin/host-firewall");
+    let firewall = of_platform("host-firewall");
     let mut command = Command::new("unshare");
     command.args(["--net", "--mount", "--propagation", "private", "sh", "-c", &format!("{WORLD}{script}")]);
     command.env("TRITON_ROOT", root.path()).env("FIREWALL", firewall).env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
@@ -137,7 +147,7 @@ fn kernel_leases_are_taken_until_nothing_changes() {
     fs::create_dir_all(&leases).unwrap();
     let reload = root.path().join("reload");
     fs::write(&reload, "echo reloaded; [ -e \"$1/3\" ] || echo ADDRESS=10.0.0.2 >\"$1/3\"\n").unwrap();
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../platform/overlay/usr/triton/bin/host-firewall-leases");
+    let script = of_platform("host-firewall-leases");
     let mut command = Command::new("sh");
     command.arg(script).env("TRITON_ROOT", root.path()).env("TRITON_SETTLE", "0");
     let output = command.env("TRITON_RELOAD", format!("sh {} {}", reload.display(), leases.display())).output().unwrap();

@@ -39,7 +39,7 @@ impl Backend {
     /// The chain by which the table of this version and backend is known.
     pub(crate) fn version(self) -> &'static str {
         match self {
-            Self::Native => "version_4_native",
+            Self::Native => "version_5_native",
             Self::Marks => "version_4_marks",
         }
     }
@@ -174,9 +174,9 @@ pub(crate) fn build(backend: Backend, turn: i32) -> Batch {
 }
 
 fn zone_maps(batch: Batch) -> Batch {
-    use DataType::{Interface, Short};
-    let maps = [names::ZONE_TAGGED, names::ZONE_PORT];
-    maps.iter().fold(batch, |batch, map| batch.set(&SetSpec::new(map, &[Interface, Short]).values(Short)))
+    use DataType::{Interface, PortVlan, Short, Vlan};
+    let maps = [(names::ZONE_TAGGED, Vlan), (names::ZONE_PORT, PortVlan)];
+    maps.iter().fold(batch, |batch, (map, vlan)| batch.set(&SetSpec::new(map, &[Interface, *vlan]).values(Short)))
 }
 
 /// A table that comes and goes in one transaction: the kernel takes it if its bridges track connections.

@@ -244,7 +244,7 @@ fn kernel_maps_spans_comments_and_names_are_read_back() {
             .flat_map(|(first, last)| Element::span(port(first), &port(last)))
             .collect();
         assert_eq!(spans.iter().filter(|element| element.is_end()).count(), 2, "nothing is behind the last port");
-        let zones = SetSpec::new("zones", &[DataType::Interface, DataType::Short]).values(DataType::Short);
+        let zones = SetSpec::new("zones", &[DataType::Interface, DataType::Vlan]).values(DataType::Short);
         let name = Key::name("br0").and(&[0, 5]);
         let batch = new()
             .set(&SetSpec::new("ports", &[DataType::Port]).intervals())
@@ -258,6 +258,7 @@ fn kernel_maps_spans_comments_and_names_are_read_back() {
         socket.commit(batch).unwrap();
         assert!(nft("list set bridge t_test ports").contains("elements = { 80-90, 443, 60000-65535 }"), "{}", nft("list ruleset"));
         assert!(nft("list chain bridge t_test old").contains("comment \"rule of ports\""));
+        assert!(nft("list map bridge t_test zones").contains("\"br0\" . 5 : "), "{}", nft("list map bridge t_test zones"));
         assert_eq!(socket.chains(Family::Bridge, TABLE).unwrap(), ["old"]);
         let mut sets = socket.sets(Family::Bridge, TABLE).unwrap();
         sets.sort();

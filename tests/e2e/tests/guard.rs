@@ -13,7 +13,7 @@ fn reaches(node: &Node, uuid: &str, target: &str, more: &str) -> bool {
 
 fn ruleset(node: &Node) -> String {
     let mut command = Command::new("nsenter");
-    command.arg(format!("--net={}", node.layout().namespaces().join("net").display())).args(["nft", "list", "ruleset"]);
+    command.arg(format!("--net={}", node.layout().namespaces().join("net").display())).args(["nft", "list", "ruleset", "bridge"]);
     let output = command.output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()

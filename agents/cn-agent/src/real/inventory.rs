@@ -9,9 +9,9 @@ use std::{
 
 use serde_json::{Value, json};
 use triton_agent::chain;
-use triton_instance::{InstanceError, Instances, to_json};
+use triton_instance::{InstanceError, Instances, is_hidden, to_json};
 use triton_sysinfo::Source;
-use triton_types::{InstanceUuid, JsonMap, Timestamp, VmObject, VmState};
+use triton_types::{InstanceUuid, JsonMap, Timestamp, VmState};
 
 use super::{
     Node,
@@ -41,21 +41,18 @@ struct Known {
 
 impl Known {
     /// Takes what was read of an instance; `None` for one that is gone, or not to be told of.
-    fn note(&mut self, uuid: InstanceUuid, vm: Option<&VmObject>) {
+    fn note(&mut self, uuid: InstanceUuid, vm: Option<JsonMap>) {
         self.unreadable.remove(&uuid);
         match vm {
-            // Its last entry stays.
-            Some(vm) if vm.state == VmState::Unreadable => drop(self.unreadable.insert(uuid)),
-            Some(vm) => drop(self.entries.insert(uuid, told(to_json(vm)))),
+            Some(vm) => drop(self.entries.insert(uuid, told(vm))),
             None => drop(self.entries.remove(&uuid)),
         }
     }
 }
 
 /// What of a VM object is told (section 5.2); nothing else is kept.
-fn told(mut vm: JsonMap) -> JsonMap {
-    vm.retain(|key, _| VM_KEYS.contains(&key.as_str()));
-    vm
+fn told(vm: JsonMap) -> JsonMap {
+    vm.into_iter().filter(|(key, _)| VM_KEYS.contains(&key.as_str())).collect()
 }
 
 impl Inventory {
@@ -109,28 +106,25 @@ impl Inventory {
     /// Reads what has to be read.
     fn read(&self, instances: &Instances) -> Result<(), InstanceError> {
         let mut known = self.known();
-        match self.stale.take(Instant::now()) {
+        let uuids = match self.stale.take(Instant::now()) {
             Again::All => {
-                let vms = instances.list(false)?;
-                let there: BTreeSet<InstanceUuid> = vms.iter().map(|vm| vm.zonename).collect();
+                let there: BTreeSet<InstanceUuid> = instances.uuids()?.into_iter().collect();
                 known.entries.retain(|uuid, _| there.contains(uuid));
                 known.unreadable.clear();
-                for vm in &vms {
-                    known.note(vm.zonename, Some(vm));
-                }
+                there
             }
-            Again::These(uuids) => {
-                // Invariant 1: nothing is gone because its store is.
-                self.node.layout().check_store()?;
-                for uuid in uuids {
-                    match instances.view(uuid) {
-                        Ok(vm) => known.note(uuid, Some(&vm).filter(|_| to_json(&vm).get("do_not_inventory") != Some(&Value::Bool(true)))),
-                        Err(InstanceError::NotFound { .. }) => known.note(uuid, None),
-                        Err(error) => {
-                            tracing::warn!(vm_uuid = %uuid, error = %chain(&error), "machine file cannot be used");
-                            known.unreadable.insert(uuid);
-                        }
-                    }
+            Again::These(uuids) => uuids,
+        };
+        // Invariant 1: nothing is gone because its store is.
+        self.node.layout().check_store()?;
+        // One after the other: whole objects of thousands of instances are much memory.
+        for uuid in uuids {
+            match instances.view(uuid).map(|vm| to_json(&vm)) {
+                Ok(vm) => known.note(uuid, Some(vm).filter(|vm| !is_hidden(vm))),
+                Err(InstanceError::NotFound { .. }) => known.note(uuid, None),
+                Err(error) => {
+                    tracing::warn!(vm_uuid = %uuid, error = %chain(&error), "machine file cannot be used");
+                    known.unreadable.insert(uuid);
                 }
             }
         }

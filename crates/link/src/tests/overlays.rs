@@ -87,7 +87,8 @@ async fn what_a_bridge_does_not_know_comes_to_the_tap_and_what_the_tap_says_to_t
     let entry = FdbEntry { mac: MAC, vlan: None, sticky: true };
     links.add_fdb("guest0", entry).await.unwrap();
     assert!(!links.offer_fdb("vx0", entry).await.unwrap(), "a guest that is here is not elsewhere");
-    assert_eq!(links.fdb("guest0").await.unwrap(), [entry]);
+    // A bridge that filters VLANs has it once more, in its own.
+    assert!(links.fdb("guest0").await.unwrap().contains(&entry));
     let mut buffer = [0; 2048];
     let heard = async |tap: &Tap, buffer: &mut [u8; 2048]| {
         // The kernel itself says which groups it is in.

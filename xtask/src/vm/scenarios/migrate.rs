@@ -5,12 +5,28 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use super::{super::bed::Bed, vm};
+use super::{
+    super::{bed::Bed, node::BED},
+    vm,
+};
 
 /// Where the nodes' agents are for each other: on a VLAN of the wire that no guest is on.
 const ADDRESSES: [&str; 2] = ["10.65.0.1", "10.65.0.2"];
 const VLAN: u16 = 77;
 const MIB: u64 = 1 << 20;
+
+/// As much of CNAPI as an agent needs before it takes tasks: it says "well" to everything.
+const CNAPI: &str = r#"#!/bin/sh
+length=0
+while read -r line; do
+    case $line in
+    [Cc]ontent-[Ll]ength:*) length=$(echo "${line#*:}" | tr -d ' \r') ;;
+    "$(printf '\r')" | '') break ;;
+    esac
+done
+head -c "$length" >/dev/null
+printf 'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}'
+"#;
 
 /// One synchronisation as VMAPI does it, from the source's side: both ends are opened, the source's is told of the target's, and all that
 /// it says is printed. `task` gives one task to an agent.
@@ -38,7 +54,7 @@ pub fn prepare(bed: &mut Bed, end: usize) -> Result<()> {
         "netmask": "255.255.255.0"});
     let script = format!(
         "set -e; cd /opt/triton/config; jq '.vnics += [{nic}]' triton-networking.json >new.json; mv new.json triton-networking.json
-        echo '{{\"cnapi\": {{\"url\": \"http://127.0.0.1:9\"}}, \"no_rabbit\": true}}' >/opt/smartdc/agents/etc/cn-agent.config.json"
+        echo '{{\"cnapi\": {{\"url\": \"http://127.0.0.1:8080\"}}, \"no_rabbit\": true}}' >/opt/smartdc/agents/etc/cn-agent.config.json"
     );
     bed.run(&script).map(drop).context("could not prepare a migration")
 }
@@ -50,9 +66,12 @@ fn agent(bed: &mut Bed, end: usize) -> Result<()> {
         "set -e; systemctl stop triton-cn-agent
         link=$(ip -4 -o addr show | sed -n 's/^[0-9]*: *\\([^ @]*\\).* inet {address}\\/.*/\\1/p'); [ -n \"$link\" ]
         nft \"add element inet triton_host admin_links {{ $link }}; add element inet triton_host admin4 {{ 10.65.0.0/24 }}\"
+        cat >{BED}/cnapi.sh <<'END'\n{CNAPI}END\nchmod 755 {BED}/cnapi.sh
+        systemd-run -q --unit bed-cnapi busybox nc -ll -p 8080 -e {BED}/cnapi.sh
         systemd-run -q --unit bed-agent -E ADMIN_IP={address} /usr/triton/bin/cn-agent"
     ))?;
-    bed.until("cn-agent listens", &format!("curl -sS -m 5 http://{address}:5309/history >/dev/null"), Duration::from_secs(60)).map(drop)
+    let task = "-H 'content-type: application/json' -d '{\"task\": \"nop\", \"params\": {}}'";
+    bed.until("cn-agent takes tasks", &format!("curl -sS -f -m 20 {task} http://{address}:5309/tasks"), Duration::from_secs(120)).map(drop)
 }
 
 /// Moves one with snapshots and a dataset that its guest manages: all of it, then what changed, then over a power cut of the target.
@@ -82,11 +101,11 @@ pub fn by_streams(first: &mut Bed, second: &mut Bed) -> Result<()> {
     };
     let done = json!({"type": "response", "command": "sync", "eventId": 1});
 
-    // The image is on both: what is of the image does not move, what is of the instance does.
+    // The image was unpacked on each node: to ZFS those are two data sets, so that all of the instance is moved the first time.
     let (whole, answer) = sync(first)?;
     ensure!(answer == done, "the first synchronisation: {answer}");
-    let origin = second.run(&format!("zfs get -H -o value origin zones/{uuid}"))?;
-    ensure!(origin.starts_with(&format!("zones/{image}@")), "the copy is no clone of the image: {origin}");
+    let snapshots = second.run(&format!("zfs list -H -o name -t snapshot -r zones/{uuid}"))?;
+    ensure!(snapshots.contains("@vm-migration-"), "it was not moved by streams of ZFS: {snapshots}");
     ensure!(vm::property(second, &uuid, ".state")? == "stopped", "the copy is not there");
     // A change, and no more than it.
     first.run(&format!("vmadm start {uuid}"))?;
@@ -125,7 +144,7 @@ pub fn by_streams(first: &mut Bed, second: &mut Bed) -> Result<()> {
         bed.run(&format!("vmadm delete {uuid}"))?;
         let left = bed.run("zfs list -H -o name -t all -r zones")?;
         ensure!(!left.contains(&uuid) && !left.contains("vm-migration"), "it left: {left}");
-        bed.run("systemctl stop bed-agent; systemctl reload triton-host-firewall")?;
+        bed.run("systemctl stop bed-agent bed-cnapi; systemctl reload triton-host-firewall")?;
     }
     Ok(())
 }

@@ -39,8 +39,8 @@ const DIR: &str = "/var/lib/triton-vm";
 /// What every landing runs has to be over by then; without it, the rest of CI would not have its time.
 const QUICK: Duration = Duration::from_secs(25 * 60);
 
-/// Everything but the matrices, and everything.
-const WHOLE: [Duration; 2] = [Duration::from_secs(90 * 60), Duration::from_secs(6 * 3600)];
+/// Everything but the matrices, and everything, where the node is emulated.
+const WHOLE: [Duration; 2] = [Duration::from_secs(3 * 3600), Duration::from_secs(7 * 3600)];
 
 /// Memory and processors of the machines: those of a test that starts a dozen guests.
 pub const SIZE: UpArgs = UpArgs::usual();
@@ -132,6 +132,7 @@ fn chosen(tests: Vec<TestProgram>, args: &TestArgs) -> Vec<TestProgram> {
 /// Puts everything that tests need on the node, and saves that.
 fn prepare(bed: &mut Bed, tests: &[TestProgram]) -> Result<()> {
     // A node that was restored may be older than the last boot's pool.
+    bed.progress().more(1);
     bed.progress().begin("what tests need on the node");
     let folder = format!("{BED}/tests");
     let stripped =
@@ -142,7 +143,7 @@ fn prepare(bed: &mut Bed, tests: &[TestProgram]) -> Result<()> {
     if !files.is_empty() {
         bed.push(&files, &format!("{folder}/deps"))?;
     }
-    bed.push(&[stripped("headnode", "debug")?], &folder)?;
+    bed.push(&[stripped("headnode", "debug")?, stripped("escape-probe", "debug")?], &folder)?;
     userlands(bed, tests)?;
     let image = image::ensure(&image::cache_folder(), bed.progress()).context("could not build the image of the guests")?;
     let above = image.file.parent().context("the image has no folder")?;
