@@ -71,7 +71,7 @@ fn timed(action: impl FnOnce()) -> Duration {
 }
 
 /// Instances beside which one's monitor is measured: they share the pages of its program.
-const MONITORS: usize = 20;
+const MONITORS: usize = 60;
 
 /// Create and start of one instance beside copy and `lxc-start` by hand, alternating.
 fn create_and_start(args: &Args) -> Vec<Figure> {

@@ -16,12 +16,18 @@ pub use inputs::{programs, stripped, stripped_folder};
 pub use sources::debian_mirror;
 
 use std::{
+    fs,
     path::{Path, PathBuf},
     process::ExitCode,
+    time::Duration,
 };
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use clap::Args;
+use nix::{
+    errno::Errno,
+    fcntl::{Flock, FlockArg},
+};
 use serde_json::json;
 
 use crate::{
@@ -121,6 +127,7 @@ pub fn ensure(args: &ImageArgs, progress: &mut Progress) -> Result<Built> {
     progress.done(if args.release { "optimised" } else { "with crash points, for tests" });
 
     progress.begin("packages and the ZFS module (10 to 20 minutes when not in the cache)");
+    let _turn = turn(&cache_folder(), progress)?;
     let inputs = inputs::Inputs::read(args.stamp.clone())?;
     let base = base::ensure(&inputs, &cache_folder(), args.refresh, progress)?;
     let (inputs, base) = if args.lock { base::make_lock(&inputs, &base, &cache_folder())? } else { (inputs, base) };
@@ -143,6 +150,22 @@ pub fn ensure(args: &ImageArgs, progress: &mut Progress) -> Result<Built> {
         progress.done(disk.display());
     }
     Ok(built)
+}
+
+/// One build at a time in a cache, whichever clone it is for: the others wait, and most often find what they wanted. It ends with the process.
+fn turn(cache: &Path, progress: &mut Progress) -> Result<Flock<fs::File>> {
+    fs::create_dir_all(cache).with_context(at("create", cache))?;
+    let path = cache.join("lock");
+    let mut file = fs::File::create(&path).with_context(at("create", &path))?;
+    loop {
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => return Ok(lock),
+            Err((back, Errno::EWOULDBLOCK)) => file = back,
+            Err((_, error)) => return Err(error).with_context(at("lock", &path)),
+        }
+        progress.turn("waits for another build");
+        std::thread::sleep(Duration::from_millis(200));
+    }
 }
 
 /// The disk image of a built image.
