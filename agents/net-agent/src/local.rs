@@ -234,6 +234,25 @@ mod tests {
         assert_eq!((dhcp.body.get("ip"), &dhcp.body["state"], dhcp.body.get("owner_uuid")), (None, &json!("stopped"), None));
     }
 
+    #[test]
+    fn nothing_but_the_named_properties_makes_a_view() {
+        let uuid = InstanceUuid::random();
+        let vm = map(json!({"uuid": uuid, "owner_uuid": "o", "state": "running", "boot_timestamp": "t", "resolvers": ["10.0.0.2"],
+            "routes": {"10.1.0.0/16": "10.0.0.1"}, "internal_metadata": {"no_nic_resolvers": true}, "do_not_inventory": true,
+            "nics": [{"mac": "90:b8:d0:00:00:01", "nic_tag": "external", "ip": "10.0.0.5"}],
+            "alias": "a", "brand": "lx", "tags": {"a": 1}, "zone_state": "running", "customer_metadata": {"a": "b"}, "autoboot": true}));
+        let only = |wanted: &[&str]| -> JsonMap {
+            vm.iter().filter(|(key, _)| wanted.contains(&key.as_str())).map(|(key, value)| (key.clone(), value.clone())).collect()
+        };
+        let whole = (VmView::of(&me(), uuid, &vm), triton_instance::is_hidden(&vm));
+        let seen = |vm: &JsonMap| (VmView::of(&me(), uuid, vm), triton_instance::is_hidden(vm));
+        assert_eq!(seen(&only(&PROPERTIES)), whole);
+        for property in PROPERTIES {
+            let rest: Vec<&str> = PROPERTIES.into_iter().filter(|other| *other != property).collect();
+            assert_ne!(seen(&only(&rest)), whole, "{property} is not needed");
+        }
+    }
+
     /// net-agent case 17
     #[test]
     fn what_neither_runs_nor_is_stopped_counts_as_stopped_and_is_not_changed() {

@@ -16,6 +16,8 @@ pub fn orderly(bed: &mut Bed) -> Result<()> {
         &running,
         "echo 'echo orderly >> /ends' > /etc/local.d/end.stop; echo 'echo boot >> /boots' > /etc/local.d/begin.start; chmod 755 /etc/local.d/*",
     )?;
+    // Issue 6: a guest has its metadata again after a boot of the node, by the socket and, without it, by its serial line.
+    vm::guest(bed, &running, "/native/usr/sbin/mdata-put kept 'over a boot'")?;
     bed.run(&format!("vmadm update {once} autoboot=false"))?;
     ensure!(vm::property(bed, &once, ".state")? == "running", "a change of autoboot ended the instance");
     bed.reboot()?;
@@ -32,6 +34,12 @@ pub fn orderly(bed: &mut Bed) -> Result<()> {
         said.starts_with("orderly\nboot\n") && said.contains("10.64.0.5/24"),
         "the guest was not ended and booted once, in order: {said}"
     );
+    let asks = "get=/native/usr/sbin/mdata-get; $get kept; $get sdc:uuid";
+    let expected = format!("over a boot\n{running}\n");
+    ensure!(vm::guest(bed, &running, asks)? == expected, "by the socket");
+    // The tools are seen beside the socket's directories, which are mounts of their own.
+    let by_line = format!("/bin/busybox umount /.zonecontrol /native/.zonecontrol; {asks}");
+    ensure!(vm::guest(bed, &running, &by_line)? == expected, "by the serial line");
     bed.run(&format!("vmadm start {once} && vmadm start {stopped}"))?;
     vm::await_state(bed, &once, "running")?;
     vm::await_state(bed, &stopped, "running")
