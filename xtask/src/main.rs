@@ -104,6 +104,10 @@ enum Verb {
     #[command(hide = true)]
     ServeBoot(vm::ServeArgs),
 
+    /// Send frames into the wire of a guest, or say which came; runs on a node of the test bed
+    #[command(hide = true)]
+    ProbeWire(vm::ProbeArgs),
+
     /// Hold new namespaces until standard input ends
     #[command(hide = true)]
     HoldNamespaces(up::HoldArgs),
@@ -119,6 +123,7 @@ fn main() -> ExitCode {
         Verb::Vm(args) => vm::vm(&args),
         Verb::PrepareNode(args) => vm::prepare(&args),
         Verb::ServeBoot(args) => vm::serve(&args),
+        Verb::ProbeWire(args) => vm::probe(&args),
         Verb::Test(args) => Ok(test::test(&args)),
         Verb::Ci { fix } => {
             let outcome = checks::run(fix);

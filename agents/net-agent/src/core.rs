@@ -281,8 +281,7 @@ impl Core {
                 self.follow(mac, next, now).map(|call| Request::Nic(mac, call))
             }
             Key::Network(uuid) => {
-                let text = uuid.to_string();
-                if !self.nics.values().any(|nic| nic.network() == Some(&text)) {
+                if !self.nics.values().any(|nic| nic.network() == Some(uuid)) {
                     self.networks.remove(&uuid);
                 }
                 self.networks.contains_key(&uuid).then_some(Request::Network(uuid))
@@ -341,8 +340,7 @@ impl Core {
     }
 
     fn watch_network(&mut self, mac: Mac) {
-        let network = self.nics.get(&mac).and_then(|nic| nic.network()?.parse::<NetworkUuid>().ok());
-        if let Some(uuid) = network
+        if let Some(uuid) = self.nics.get(&mac).and_then(Nic::network)
             && !self.networks.contains_key(&uuid)
         {
             self.networks.insert(uuid, Network::default());
@@ -359,8 +357,7 @@ impl Core {
         self.timers.retain(|(_, other)| *other != work);
         self.at(now + NETWORK_EVERY, work);
         let Some(changed) = self.networks.entry(uuid).or_default().seen(object).cloned() else { return };
-        let text = uuid.to_string();
-        let behind = |nic: &Nic| nic.network() == Some(&text) && nic.told().is_some_and(|nic| nic_is_behind(nic, &changed));
+        let behind = |nic: &Nic| nic.network() == Some(uuid) && nic.told().is_some_and(|nic| nic_is_behind(&nic, &changed));
         let behind: Vec<Mac> = self.nics.iter().filter(|(_, nic)| behind(nic)).map(|(mac, _)| *mac).collect();
         for mac in behind {
             self.nic(mac, Event::Refresh, now);

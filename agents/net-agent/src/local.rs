@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use triton_types::{InstanceUuid, JsonMap, Mac, ServerUuid};
+use triton_types::{InstanceUuid, JsonMap, Mac, Packed, ServerUuid};
 
 /// Who asks.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,7 +56,7 @@ pub struct Local {
     /// Whom it belongs to.
     pub owner: Owner,
     /// What NAPI is told when it does not have the NIC, without `mac` and `check_owner`.
-    pub body: JsonMap,
+    pub body: Packed,
     /// All its addresses.
     pub ips: Vec<String>,
 }
@@ -77,6 +77,9 @@ const OF_GUEST: [&str; 13] = [
     "primary",
     "vlan_id",
 ];
+
+/// What a NIC of the machine says of the networks behind it.
+pub const TAGS_PROVIDED: &str = "nic_tags_provided";
 
 /// `state` of a NIC.
 pub fn nic_state(runs: bool) -> &'static str {
@@ -106,12 +109,17 @@ impl Local {
             body.insert("ip".to_owned(), ip.clone());
         }
         let ips = nic.get("ips").and_then(Value::as_array).into_iter().flatten().filter_map(|ip| ip.as_str().map(str::to_owned)).collect();
-        Self { owner: Owner::Instance(uuid), body, ips }
+        Self { owner: Owner::Instance(uuid), body: Packed::from(&body), ips }
+    }
+
+    /// The tags that it provides, if it is one of the machine's.
+    pub fn tags_provided(&self) -> Option<Value> {
+        self.body.unpack().remove(TAGS_PROVIDED)
     }
 
     /// The whole body of the request that makes the NIC at NAPI.
     pub fn to_create(&self, mac: Mac) -> JsonMap {
-        let mut body = self.body.clone();
+        let mut body = self.body.unpack();
         body.insert("mac".to_owned(), json!(mac.to_string()));
         body.insert("check_owner".to_owned(), json!(false));
         body
@@ -165,7 +173,7 @@ impl VmView {
 
     /// What the instance lacks of resolvers and routes, given what NAPI says of each of its NICs, in their order: a payload of `vmadm
     /// update`, empty if nothing (section 5.1).
-    pub fn lacks(&self, nics: &[&JsonMap]) -> JsonMap {
+    pub fn lacks(&self, nics: &[JsonMap]) -> JsonMap {
         let mut payload = JsonMap::new();
         if !self.own_resolvers {
             let mut wanted: Vec<Value> = Vec::new();
@@ -231,7 +239,8 @@ mod tests {
         assert_eq!(local.to_create("90:b8:d0:00:00:01".parse().unwrap()), map(expected));
         let dhcp =
             Local::of_instance(&me(), uuid, None, false, &map(json!({"mac": "m", "ip": "dhcp", "ips": ["dhcp"], "nic_tag": "external"})));
-        assert_eq!((dhcp.body.get("ip"), &dhcp.body["state"], dhcp.body.get("owner_uuid")), (None, &json!("stopped"), None));
+        let dhcp = dhcp.body.unpack();
+        assert_eq!((dhcp.get("ip"), &dhcp["state"], dhcp.get("owner_uuid")), (None, &json!("stopped"), None));
     }
 
     #[test]
@@ -261,7 +270,7 @@ mod tests {
         {
             let view = view(json!({"state": state, "nics": [{"mac": "90:b8:d0:00:00:01", "nic_tag": "a"}, {"mac": "nonsense"}]}));
             assert_eq!((view.settled, view.runs, view.nics.len()), (settled, runs, 1));
-            assert_eq!(view.nics[0].1.body["state"], nic_state(runs));
+            assert_eq!(view.nics[0].1.body.unpack()["state"], nic_state(runs));
         }
     }
 
@@ -274,10 +283,10 @@ mod tests {
         let vm = view(json!({"resolvers": ["10.0.0.3"], "routes": {"10.1.2.0/24": "10.77.4.9", "10.9.0.0/16": "10.77.4.1"}}));
         let expected = json!({"resolvers": ["10.0.0.2", "10.0.0.3", "10.0.0.4"], "remove_routes": ["10.9.0.0/16"],
             "set_routes": {"10.1.3.0/24": "10.77.4.7"}});
-        assert_eq!(vm.lacks(&[&first, &second]), map(expected));
+        assert_eq!(vm.lacks(&[first.clone(), second]), map(expected));
         assert_eq!(vm.lacks(&[]), map(json!({"resolvers": [], "remove_routes": ["10.1.2.0/24", "10.9.0.0/16"]})), "none left");
         let same = view(json!({"resolvers": ["10.0.0.2", "10.0.0.3"], "routes": {"10.1.3.0/24": "10.77.4.8", "10.1.2.0/24": "10.77.4.9"}}));
-        assert!(same.lacks(&[&first]).is_empty());
+        assert!(same.lacks(&[first]).is_empty());
     }
 
     /// net-agent case 16
@@ -285,6 +294,6 @@ mod tests {
     fn own_resolvers_are_left_alone_also_when_routes_change() {
         let vm = view(json!({"resolvers": ["9.9.9.9"], "internal_metadata": {"no_nic_resolvers": true}}));
         let nic = map(json!({"resolvers": ["8.8.8.8"], "routes": {"10.1.2.0/24": "10.0.0.9"}}));
-        assert_eq!(vm.lacks(&[&nic]), map(json!({"set_routes": {"10.1.2.0/24": "10.0.0.9"}})));
+        assert_eq!(vm.lacks(&[nic]), map(json!({"set_routes": {"10.1.2.0/24": "10.0.0.9"}})));
     }
 }

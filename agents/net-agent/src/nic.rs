@@ -7,11 +7,11 @@
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use triton_types::{JsonMap, Mac};
+use triton_types::{JsonMap, Mac, NetworkUuid, Packed};
 
 use crate::{
     compare::{to_guest, to_napi},
-    local::{Local, Me, Owner},
+    local::{Local, Me, Owner, TAGS_PROVIDED},
 };
 
 /// How long a NIC that NAPI announced may lack an instance here.
@@ -20,10 +20,10 @@ const AWAITED: Duration = Duration::from_secs(3600);
 /// What NAPI has of a NIC.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Remote {
-    /// The NIC.
-    pub object: JsonMap,
-    /// Its version.
-    pub version: Version,
+    pub(crate) object: Packed,
+    version: Version,
+    /// Of the object: looked for among thousands.
+    network: Option<NetworkUuid>,
 }
 
 /// The version of what NAPI has.
@@ -37,7 +37,15 @@ pub enum Version {
     Tag(String),
 }
 
+fn text<'a>(object: &'a JsonMap, key: &str) -> &'a str {
+    object.get(key).and_then(Value::as_str).unwrap_or_default()
+}
+
 impl Remote {
+    pub(crate) fn new(object: &JsonMap, version: Version) -> Self {
+        Self { object: Packed::from(object), version, network: text(object, "network_uuid").parse().ok() }
+    }
+
     /// Checks that an answer is a NIC, that of `mac` if given.
     ///
     /// # Errors
@@ -50,22 +58,19 @@ impl Remote {
         }
         match ["belongs_to_uuid", "belongs_to_type", "state"].into_iter().find(|key| text(key).is_none()) {
             Some(key) => Err(format!("{key} is {}", object.get(key).unwrap_or(&Value::Null))),
-            None => Ok(Self { object, version }),
+            None => Ok(Self::new(&object, version)),
         }
     }
 
-    fn text(&self, key: &str) -> &str {
-        self.object.get(key).and_then(Value::as_str).unwrap_or_default()
-    }
-
     fn belongs_to(&self, owner: &Owner) -> bool {
-        self.text("belongs_to_uuid") == owner.uuid()
+        text(&self.object.unpack(), "belongs_to_uuid") == owner.uuid()
     }
 
     /// A NIC that the boot server made for this machine, and that nobody claimed yet.
     fn is_claimable(&self, me: &Me, owner: &Owner) -> bool {
-        let admins = me.admin.as_deref().is_some_and(|admin| self.text("owner_uuid") == admin);
-        matches!(owner, Owner::Server(_)) && self.text("belongs_to_type") == "other" && admins
+        let object = self.object.unpack();
+        let admins = me.admin.as_deref().is_some_and(|admin| text(&object, "owner_uuid") == admin);
+        matches!(owner, Owner::Server(_)) && text(&object, "belongs_to_type") == "other" && admins
     }
 }
 
@@ -242,7 +247,7 @@ impl Nic {
     fn local(&mut self, local: Local, me: &Me, now: Instant) {
         match &self.intent {
             Intent::Keep(old) if *old == local => return,
-            Intent::Keep(old) => self.tags_changed |= old.body.get("nic_tags_provided") != local.body.get("nic_tags_provided"),
+            Intent::Keep(old) => self.tags_changed |= old.tags_provided() != local.tags_provided(),
             // What happened to it meanwhile is not known.
             Intent::Release { .. } | Intent::Forget => self.stale = true,
             Intent::Await { .. } => {}
@@ -332,7 +337,7 @@ impl Nic {
             (Intent::Keep(_), Side::Doubted { asked, .. }) => Next::At(*asked + me.pace.certain_after),
             (Intent::Keep(_), Side::Disowned(_)) => Next::Rest,
             (Intent::Release { owner }, Side::Has(remote)) => {
-                let settled = ["running", "stopped"].contains(&remote.text("state"));
+                let settled = ["running", "stopped"].contains(&text(&remote.object.unpack(), "state"));
                 match &remote.version {
                     _ if !remote.belongs_to(owner) || !settled => Next::Over,
                     Version::Tag(etag) => Next::Call(Call::Delete { etag: etag.clone() }),
@@ -344,11 +349,12 @@ impl Nic {
     }
 
     fn differences(&self, local: &Local, remote: &Remote) -> JsonMap {
-        let mut told = to_napi(&local.body, &remote.object);
+        let (here, there) = (local.body.unpack(), remote.object.unpack());
+        let mut told = to_napi(&here, &there);
         if self.tags_changed
-            && let Some(tags) = local.body.get("nic_tags_provided").filter(|tags| remote.object.get("nic_tags_provided") != Some(tags))
+            && let Some(tags) = here.get(TAGS_PROVIDED).filter(|tags| there.get(TAGS_PROVIDED) != Some(tags))
         {
-            told.insert("nic_tags_provided".to_owned(), tags.clone());
+            told.insert(TAGS_PROVIDED.to_owned(), tags.clone());
         }
         told
     }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use triton_types::{JsonMap, Mac};
+use triton_types::{JsonMap, Mac, Packed};
 
 use crate::local::{Local, Me, Owner, nic_state};
 
@@ -69,7 +69,7 @@ impl ServerView {
             }
         };
         let mut add = |mac: Mac, body: JsonMap| {
-            let local = Local { owner: Owner::Server(me.server), body, ips: Vec::new() };
+            let local = Local { owner: Owner::Server(me.server), body: Packed::from(&body), ips: Vec::new() };
             // A VLAN of a link has its address: the link is the NIC, and came first.
             view.nics.entry(mac).or_insert(local);
         };
@@ -164,7 +164,7 @@ mod tests {
     }
 
     fn nic(view: &ServerView, last: u8) -> JsonMap {
-        view.nics[&Mac([0, 0, 0, 0, 0, last])].body.clone()
+        view.nics[&Mac([0, 0, 0, 0, 0, last])].body.unpack()
     }
 
     #[allow(clippy::needless_pass_by_value, reason = "written where it is passed")]
@@ -192,7 +192,7 @@ mod tests {
         );
         assert_eq!(nic(&view, 2), with(json!({"state": "running", "nic_tags_provided": ["internal"]})));
         assert_eq!(nic(&view, 3), with(json!({"state": "stopped", "nic_tags_provided": []})));
-        assert!(view.nics.values().all(|local| !local.body.contains_key("cn_uuid")));
+        assert!(view.nics.values().all(|local| !local.body.unpack().contains_key("cn_uuid")));
     }
 
     /// net-agent case 36, 37

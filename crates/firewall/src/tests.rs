@@ -2,7 +2,6 @@
 
 mod atomic;
 mod change;
-mod frames;
 mod hands;
 mod incremental;
 mod rig;
@@ -10,3 +9,5 @@ mod scale;
 mod state;
 mod verdicts;
 mod world;
+
+use triton_wire::frames;

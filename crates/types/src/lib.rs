@@ -8,6 +8,7 @@ mod image;
 mod machine;
 mod net;
 mod nic;
+mod packed;
 mod process;
 mod runstate;
 mod state;
@@ -19,6 +20,7 @@ pub use image::{ImageFile, ImageManifest, ImageState, ImageType, ManifestProblem
 pub use machine::{IdRange, Lifecycle, MachineFile, Ownership, StorageKind, StorageRecord};
 pub use net::{Mac, NetError, NicAddress, NicTag};
 pub use nic::{Nic, NicObject};
+pub use packed::Packed;
 pub use process::ProcessRef;
 pub use runstate::{ExitRecord, RunPhase, RunState};
 pub use state::{VmState, ZoneState};

@@ -1,8 +1,12 @@
-//! A bridge with links: the host's ends are its ports, raw sockets are at the other ends. For tests of what a node's tables let pass.
+//! A bridge with links: the host's ends are its ports, raw sockets are at the other ends; frames, instances and rules to try. For tests
+//! of what a node's tables let pass.
 //!
 //! Whatever cannot be made fails the test: there is nothing that it could do about it.
 
 #![allow(clippy::unwrap_used, clippy::missing_panics_doc, reason = "for tests")]
+
+pub mod frames;
+pub mod world;
 
 use std::{
     os::fd::{AsFd, AsRawFd, OwnedFd},
@@ -48,6 +52,18 @@ pub fn make_bridge() {
     run(&format!("ip link set {BRIDGE} up"));
 }
 
+/// Forgets all connections: flows without ports are known by their addresses alone, and would answer each other.
+pub fn forget_flows() {
+    let netlink = SockProtocol::NetlinkNetFilter;
+    let socket = socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, netlink).unwrap();
+    // A request with an answer: delete (2) in the subsystem of connections (1), without saying which.
+    let request = [&20_u32.to_ne_bytes()[..], &0x0102_u16.to_ne_bytes(), &5_u16.to_ne_bytes(), &[0; 12]].concat();
+    send(socket.as_raw_fd(), &request, MsgFlags::empty()).unwrap();
+    let mut answer = [0; 64];
+    assert!(recv(socket.as_raw_fd(), &mut answer, MsgFlags::empty()).unwrap() >= 20);
+    assert_eq!(answer[16..20], [0; 4], "connections cannot be forgotten");
+}
+
 /// The far end of a link whose host's end is a port of the bridge.
 #[derive(Debug)]
 pub struct FarEnd {
@@ -63,10 +79,15 @@ impl FarEnd {
             run(&format!("ip link set {name} up"));
         }
         run(&format!("ip link set {link} master {BRIDGE}"));
+        Self::of_link(&peer)
+    }
+
+    /// The end with this name that somebody else made, in this network namespace.
+    pub fn of_link(name: &str) -> Self {
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         let socket = socket(AddressFamily::Packet, SockType::Raw, flags, SockProtocol::EthAll).unwrap();
         let mut addresses = getifaddrs().unwrap();
-        let address = addresses.find_map(|own| (own.interface_name == peer).then(|| own.address?.as_link_addr().copied())?).unwrap();
+        let address = addresses.find_map(|own| (own.interface_name == name).then(|| own.address?.as_link_addr().copied())?).unwrap();
         bind(socket.as_raw_fd(), &address).unwrap();
         Self { socket }
     }

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use triton_agent::chain;
 use triton_instance::{InstanceError, Instances, is_hidden, to_json};
 use triton_sysinfo::Source;
-use triton_types::{InstanceUuid, JsonMap, Timestamp, VmState};
+use triton_types::{InstanceUuid, JsonMap, Packed, Timestamp, VmState};
 
 use super::{
     Node,
@@ -34,7 +34,8 @@ pub struct Inventory {
 
 #[derive(Debug, Default)]
 struct Known {
-    entries: BTreeMap<InstanceUuid, JsonMap>,
+    /// As text: only all of them together are looked at.
+    entries: BTreeMap<InstanceUuid, Packed>,
     unreadable: BTreeSet<InstanceUuid>,
     uncapped: usize,
 }
@@ -44,7 +45,7 @@ impl Known {
     fn note(&mut self, uuid: InstanceUuid, vm: Option<JsonMap>) {
         self.unreadable.remove(&uuid);
         match vm {
-            Some(vm) => drop(self.entries.insert(uuid, told(vm))),
+            Some(vm) => drop(self.entries.insert(uuid, Packed::from(&told(vm)))),
             None => drop(self.entries.remove(&uuid)),
         }
     }
@@ -96,7 +97,7 @@ impl Inventory {
             images_used: installed.iter().filter(|image| image.has_manifest()).map(|image| image.used_bytes).sum(),
             boot_time: boot_time(),
         };
-        status(&figures, Timestamp::now())
+        status(figures, Timestamp::now())
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -136,7 +137,7 @@ impl Inventory {
     /// whole node; it is counted and logged instead.
     fn complete(&self) -> Vec<JsonMap> {
         let mut known = self.known();
-        let mut all = known.entries.clone();
+        let mut all: BTreeMap<InstanceUuid, JsonMap> = known.entries.iter().map(|(uuid, entry)| (*uuid, entry.unpack())).collect();
         for uuid in &known.unreadable {
             match all.get_mut(uuid) {
                 Some(entry) => drop(entry.insert("state".to_owned(), json!(VmState::Unreadable))),

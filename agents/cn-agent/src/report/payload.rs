@@ -56,9 +56,9 @@ pub struct Figures {
 ///
 /// # Errors
 /// When the system pool is not among the pools: its figures would be wrong, not zero.
-pub fn status(figures: &Figures, now: Timestamp) -> Result<Value, String> {
+pub fn status(figures: Figures, now: Timestamp) -> Result<Value, String> {
     let system = figures.pools.get(&figures.system_pool).ok_or_else(|| format!("pool {} is not there", figures.system_pool))?;
-    let vms: JsonMap = figures.vms.iter().filter_map(entry).collect();
+    let vms: JsonMap = figures.vms.into_iter().filter_map(entry).collect();
     let pools: JsonMap = figures
         .pools
         .iter()
@@ -95,9 +95,9 @@ pub fn status(figures: &Figures, now: Timestamp) -> Result<Value, String> {
     Ok(status)
 }
 
-fn entry(vm: &JsonMap) -> Option<(String, Value)> {
+fn entry(mut vm: JsonMap) -> Option<(String, Value)> {
     let uuid = vm.get("uuid")?.as_str()?.to_owned();
-    let keys = VM_KEYS.iter().filter_map(|key| Some(((*key).to_owned(), vm.get(*key).filter(|value| !value.is_null())?.clone())));
+    let keys = VM_KEYS.iter().filter_map(|key| Some(((*key).to_owned(), vm.remove(*key).filter(|value| !value.is_null())?)));
     Some((uuid, Value::Object(keys.collect())))
 }
 
@@ -143,7 +143,7 @@ mod tests {
     fn the_contracts_example_is_reproduced() {
         let now = "2024-05-02T10:31:07.420Z".parse().unwrap();
         let expected = r#"{"vms":{"7f2e0d3c-5a2b-4d8e-9c1f-0a1b2c3d4e5f":{"brand":"lx","cpu_cap":100,"last_modified":"2024-05-02T10:00:00.000Z","max_physical_memory":1024,"owner_uuid":"5e1f7b20-3c6d-4a91-8f0e-2d94b7a6c013","quota":25,"state":"running","uuid":"7f2e0d3c-5a2b-4d8e-9c1f-0a1b2c3d4e5f","zone_state":"running"}},"zpoolStatus":{"zones":{"bytes_available":412316860416,"bytes_used":9663676416}},"meminfo":{"availrmem_bytes":11811160064,"arcsize_bytes":2147483648,"total_bytes":17179869184},"diskinfo":{"kvm_zvol_used_bytes":0,"kvm_zvol_volsize_bytes":0,"kvm_quota_bytes":0,"kvm_quota_used_bytes":0,"zone_quota_bytes":26843545600,"zone_quota_used_bytes":734003200,"cores_quota_bytes":0,"cores_quota_used_bytes":0,"installed_images_used_bytes":419430400,"pool_size_bytes":421980536832,"pool_alloc_bytes":9663676416,"system_used_bytes":8510242816},"boot_time":"2024-05-02T08:45:01.000Z","timestamp":"2024-05-02T10:31:07.420Z"}"#;
-        assert_eq!(status(&figures(), now).unwrap().to_string(), expected);
+        assert_eq!(status(figures(), now).unwrap().to_string(), expected);
     }
 
     /// cn-agent case 49
@@ -153,7 +153,7 @@ mod tests {
         figures.quota_used = u64::MAX;
         figures.vms[0].remove("cpu_cap");
         figures.vms[0].insert("quota".into(), Value::Null);
-        let status = status(&figures, Timestamp::now()).unwrap();
+        let status = status(figures, Timestamp::now()).unwrap();
         assert_eq!(status["diskinfo"]["system_used_bytes"], 0);
         let vm = status["vms"]["7f2e0d3c-5a2b-4d8e-9c1f-0a1b2c3d4e5f"].as_object().unwrap();
         assert_eq!(vm.len(), 7);
@@ -164,7 +164,7 @@ mod tests {
     fn a_missing_system_pool_is_an_error_and_not_an_empty_disk() {
         let mut figures = figures();
         figures.system_pool = "tank".into();
-        assert!(status(&figures, Timestamp::now()).unwrap_err().contains("tank"));
+        assert!(status(figures, Timestamp::now()).unwrap_err().contains("tank"));
     }
 
     #[test]

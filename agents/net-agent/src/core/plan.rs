@@ -100,7 +100,7 @@ impl Core {
             .collect();
         plan.removed = removed.len();
         let all_known = rest.len() + disowned.len() == view.nics.len() && removed.len() == disowned.len();
-        let told: Option<Vec<&JsonMap>> = rest.iter().map(|(_, nic)| nic.told()).collect();
+        let told: Option<Vec<JsonMap>> = rest.iter().map(|(_, nic)| nic.told()).collect();
         if let Some(told) = told.filter(|_| all_known) {
             payload = view.lacks(&told);
         }

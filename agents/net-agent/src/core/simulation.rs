@@ -268,7 +268,7 @@ impl World {
             _ => String::new(),
         };
         let ours = match &answer {
-            Answer::Is(remote) => remote.object["belongs_to_uuid"] == owner.as_str(),
+            Answer::Is(remote) => remote.object.unpack()["belongs_to_uuid"] == owner.as_str(),
             Answer::NotFound => false,
             _ => return answer,
         };
@@ -299,7 +299,7 @@ impl World {
         }
         self.versions += 1;
         let version = self.versions;
-        let is = |there: &There| Answer::Is(Remote { object: there.object.clone(), version: Version::Tag(there.version.to_string()) });
+        let is = |there: &There| Answer::Is(Remote::new(&there.object, Version::Tag(there.version.to_string())));
         let answer = match call {
             Call::Get => self.napi.get(&mac).map_or(Answer::NotFound, is),
             Call::Create(mut body) => {
@@ -402,9 +402,9 @@ impl World {
                 // When most of them are doubted, NAPI is: then none is taken.
                 assert!(ours || !settled || self.core.standing(self.now).held, "{mac} is here and not there: {there:?}");
                 let Some(there) = there.filter(|_| ours) else { continue };
-                assert_eq!(to_napi(&local.body, there), JsonMap::new(), "NAPI does not know what is here");
+                assert_eq!(to_napi(&local.body.unpack(), there), JsonMap::new(), "NAPI does not know what is here");
                 if settled {
-                    assert_eq!(to_guest(&local.body, &local.ips, there), JsonMap::new(), "the guest has not what NAPI says");
+                    assert_eq!(to_guest(&local.body.unpack(), &local.ips, there), JsonMap::new(), "the guest has not what NAPI says");
                 }
             }
         }

@@ -74,7 +74,7 @@ impl Lab {
 
     fn is(&mut self, n: u16, object: JsonMap) {
         assert_eq!(self.ask(n), Some(Call::Get));
-        self.answer(n, Answer::Is(Remote { object, version: Version::Tag("v".to_owned()) }));
+        self.answer(n, Answer::Is(Remote::new(&object, Version::Tag("v".to_owned()))));
     }
 
     fn disown(&mut self, n: u16) {
@@ -377,7 +377,7 @@ fn an_hour_without_napi_costs_one_attempt_at_a_time_and_then_one_request_for_eac
                         let n = u16::from_be_bytes([mac.0[4], mac.0[5]]);
                         let mut object = lab.remote(uuids[usize::from(n)], n, json!({}));
                         object.extend(body);
-                        Answer::Is(Remote { object, version: Version::Unknown })
+                        Answer::Is(Remote::new(&object, Version::Unknown))
                     }
                     Call::Update(_) => Answer::Failed,
                     other => panic!("{other:?}"),

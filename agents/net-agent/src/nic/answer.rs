@@ -34,7 +34,7 @@ impl Nic {
             if !remote.belongs_to(&local.owner) && !remote.is_claimable(me, &local.owner) {
                 return self.doubt(remote, Doubt::Foreign, me, now);
             }
-            self.tags_changed &= remote.object.get("nic_tags_provided") != local.body.get("nic_tags_provided");
+            self.tags_changed &= remote.object.unpack().get(TAGS_PROVIDED) != local.tags_provided().as_ref();
         }
         self.side = Side::Has(remote);
     }
@@ -71,9 +71,13 @@ impl Nic {
     }
 
     /// The last that NAPI said of it, if it is here.
-    pub fn told(&self) -> Option<&JsonMap> {
+    pub fn told(&self) -> Option<JsonMap> {
+        self.last().map(|remote| remote.object.unpack())
+    }
+
+    fn last(&self) -> Option<&Remote> {
         match (&self.intent, &self.side) {
-            (Intent::Keep(_), Side::Has(remote) | Side::Doubted { last: remote, .. }) => Some(&remote.object),
+            (Intent::Keep(_), Side::Has(remote) | Side::Doubted { last: remote, .. }) => Some(remote),
             _ => None,
         }
     }
@@ -82,7 +86,7 @@ impl Nic {
     pub fn wanted_here(&self) -> JsonMap {
         match (&self.intent, &self.side) {
             (Intent::Keep(local), Side::Has(remote)) if remote.belongs_to(&local.owner) => {
-                to_guest(&local.body, &local.ips, &remote.object)
+                to_guest(&local.body.unpack(), &local.ips, &remote.object.unpack())
             }
             _ => JsonMap::new(),
         }
@@ -110,7 +114,7 @@ impl Nic {
     }
 
     /// The network that NAPI has it on.
-    pub fn network(&self) -> Option<&str> {
-        self.told()?.get("network_uuid")?.as_str()
+    pub fn network(&self) -> Option<NetworkUuid> {
+        self.last().and_then(|remote| remote.network)
     }
 }

@@ -28,7 +28,9 @@ fn local(extra: Value) -> Local {
     let nic = map(json!({"mac": "90:b8:d0:00:00:01", "nic_tag": "external", "vlan_id": 0, "ip": "10.0.0.5", "netmask": "255.255.255.0",
         "ips": ["10.0.0.5/24"]}));
     let mut local = Local::of_instance(&me(), VM.parse().unwrap(), Some(&json!("o")), true, &nic);
-    local.body.extend(map(extra));
+    let mut body = local.body.unpack();
+    body.extend(map(extra));
+    local.body = Packed::from(&body);
     local
 }
 
@@ -38,7 +40,7 @@ fn remote(extra: Value) -> Remote {
         "state": "running", "cn_uuid": CN, "nic_tag": "external", "vlan_id": 0, "ip": "10.0.0.5", "netmask": "255.255.255.0", "network_uuid": "n"}),
     );
     object.extend(map(extra));
-    Remote { object, version: Version::Tag("v1".to_owned()) }
+    Remote::new(&object, Version::Tag("v1".to_owned()))
 }
 
 /// A NIC and the time.
@@ -235,7 +237,7 @@ fn server(extra: Value) -> Local {
         json!({"belongs_to_type": "server", "belongs_to_uuid": CN, "owner_uuid": ADMIN, "state": "running", "nic_tags_provided": ["admin"]}),
     );
     body.extend(map(extra));
-    Local { owner: Owner::Server(CN.parse().unwrap()), body, ips: Vec::new() }
+    Local { owner: Owner::Server(CN.parse().unwrap()), body: Packed::from(&body), ips: Vec::new() }
 }
 
 /// net-agent case 26
@@ -283,7 +285,7 @@ fn a_nic_of_the_machine_is_never_changed_and_its_tags_are_told_when_they_change_
 fn a_list_says_what_a_question_would_but_for_the_version() {
     let mut lab = Lab::new();
     let asked = lab.now;
-    assert_eq!(lab.see(Event::Listed { object: Some(remote(json!({})).object), asked }), Next::Rest);
+    assert_eq!(lab.see(Event::Listed { object: Some(remote(json!({})).object.unpack()), asked }), Next::Rest);
     assert!(lab.nic.is_in_step(&me(), lab.now));
     assert_eq!(lab.release(), Next::Look);
     assert_eq!(lab.answers(&Call::Get, Answer::Is(remote(json!({})))), Next::Look);
@@ -296,13 +298,13 @@ fn a_list_says_what_a_question_would_but_for_the_version() {
     }
     let mut lab = Lab::known(remote(json!({})));
     let old = Event::Listed {
-        object: Some(remote(json!({"belongs_to_uuid": OTHER})).object),
+        object: Some(remote(json!({"belongs_to_uuid": OTHER})).object.unpack()),
         asked: lab.now.checked_sub(Duration::from_secs(1)).unwrap(),
     };
     assert_eq!(lab.see(old), Next::Rest);
     // What says that it is not ours is asked for by itself.
     lab.now += Duration::from_secs(60);
-    lab.see(Event::Listed { object: Some(remote(json!({"belongs_to_uuid": OTHER})).object), asked: lab.now });
+    lab.see(Event::Listed { object: Some(remote(json!({"belongs_to_uuid": OTHER})).object.unpack()), asked: lab.now });
     assert!(lab.nic.is_doubted());
 }
 

@@ -1,14 +1,10 @@
 //! A bridge with links, and the filter of its namespace.
 
-use std::{
-    os::fd::AsRawFd,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
-use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, socket};
 use triton_files::Layout;
 use triton_wire::FarEnd;
-pub use triton_wire::run;
+pub use triton_wire::{forget_flows, run};
 
 use super::frames::{self, Mac};
 use crate::Filter;
@@ -24,18 +20,6 @@ pub struct Rig {
     pub layout: Layout,
     _root: tempfile::TempDir,
     probes: u16,
-}
-
-/// Forgets all connections: flows without ports are known by their addresses alone, and would answer each other.
-pub fn forget_flows() {
-    let netlink = SockProtocol::NetlinkNetFilter;
-    let socket = socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, netlink).unwrap();
-    // A request with an answer: delete (2) in the subsystem of connections (1), without saying which.
-    let request = [&20_u32.to_ne_bytes()[..], &0x0102_u16.to_ne_bytes(), &5_u16.to_ne_bytes(), &[0; 12]].concat();
-    send(socket.as_raw_fd(), &request, MsgFlags::empty()).unwrap();
-    let mut answer = [0; 64];
-    assert!(recv(socket.as_raw_fd(), &mut answer, MsgFlags::empty()).unwrap() >= 20);
-    assert_eq!(answer[16..20], [0; 4], "connections cannot be forgotten");
 }
 
 /// The far end of a link.

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use triton_fwrule::{Direction, Flow, Packet, Rule, Verdict, Vms, decide};
 
 use super::{
-    frames::{Mac, Segment, packet},
+    frames::{FLOWS, Mac, Segment, packet},
     rig::{End, Rig, forget_flows, kernel},
     world::{self, Dice},
 };
@@ -16,26 +16,6 @@ const OUTSIDE: Mac = [2, 0, 0, 0, 0, 0xff];
 fn mac(number: usize) -> Mac {
     [2, 0, 0, 0, 0, u8::try_from(number).unwrap()]
 }
-
-/// The flows that are tried, of both families where that can be.
-const FLOWS: [Flow; 16] = [
-    Flow::Tcp(22),
-    Flow::Tcp(80),
-    Flow::Tcp(443),
-    Flow::Tcp(501),
-    Flow::Udp(22),
-    Flow::Udp(24),
-    Flow::Udp(80),
-    Flow::Udp(9999),
-    Flow::Icmp(8, 0),
-    Flow::Icmp(8, 1),
-    Flow::Icmp(13, 0),
-    Flow::Icmp6(128, 0),
-    Flow::Icmp6(128, 1),
-    Flow::Ah,
-    Flow::Esp,
-    Flow::Other(47),
-];
 
 /// One end of a packet: a local instance, or what is behind the uplink, with an address.
 #[derive(Clone, Copy, Debug)]

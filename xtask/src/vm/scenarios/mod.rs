@@ -8,10 +8,12 @@ mod guarded;
 mod many;
 mod migrate;
 mod netboot;
+mod overlay;
 mod pair;
 mod pool;
 mod reboot;
 mod standalone;
+mod verdicts;
 mod vm;
 
 use anyhow::Result;
@@ -44,6 +46,8 @@ const ALL: &[Scenario] = &[
     Scenario { name: "pool_is_reset_by_its_property", quick: false, matrix: false, run: pool::reset_by_property },
     Scenario { name: "many_instances_at_once_leave_nothing", quick: false, matrix: false, run: many::at_once },
     Scenario { name: "pair_moves_an_instance_with_its_data_and_migrates_one", quick: false, matrix: false, run: pair::transfer },
+    Scenario { name: "pair_lets_pass_between_nodes_what_the_rules_say", quick: false, matrix: false, run: verdicts::across },
+    Scenario { name: "pair_carries_overlay_networks_between_nodes", quick: false, matrix: false, run: overlay::between },
 ];
 
 /// Those that `args` ask for.

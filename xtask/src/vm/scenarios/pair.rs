@@ -85,7 +85,7 @@ fn firewall(here: &mut Bed, there: &mut Bed, web: &str, peer: &str) -> Result<()
 }
 
 /// The files of the image, which the first node got before it was saved.
-fn copy_image(first: &Bed, second: &mut Bed) -> Result<()> {
+pub(super) fn copy_image(first: &Bed, second: &mut Bed) -> Result<()> {
     second.run(&format!("mkdir -p {BED}"))?;
     pipe(first.ssh().command(&format!("tar -C {BED} -cf - image")), second.ssh().command(&format!("tar -C {BED} -xf -")))
 }

@@ -43,7 +43,7 @@ impl TestProgram {
 /// Builds what tests and scenarios start beside the programs of the image.
 pub fn programs() -> Result<()> {
     let mut extra = cargo();
-    extra.args(["build", "--quiet", "--locked", "--package", "headnode-standin", "--bin", "headnode"]);
+    extra.args(["build", "--quiet", "--locked", "--package", "headnode-standin", "--bins"]);
     extra.args(["--package", "triton-e2e", "--bin", "escape-probe"]);
     if !extra.status().context("could not run cargo")?.success() {
         bail!("the stand-in headnode, or what guests try to get out with, does not build");

@@ -3,6 +3,7 @@
 //! The node is the tests' own and ends with this process. It is booted once; its state with everything that tests need on it
 //! is saved, and each group of tests and each scenario begins there: a node that booted just now, with the right time.
 
+mod bench;
 mod build;
 mod failure;
 mod groups;
@@ -28,6 +29,7 @@ use crate::{
     test::Counts,
     workspace,
 };
+pub use bench::bench;
 use build::TestProgram;
 
 /// The saved state in which every group begins.
@@ -143,7 +145,8 @@ fn prepare(bed: &mut Bed, tests: &[TestProgram]) -> Result<()> {
     if !files.is_empty() {
         bed.push(&files, &format!("{folder}/deps"))?;
     }
-    bed.push(&[stripped("headnode", "debug")?, stripped("escape-probe", "debug")?], &folder)?;
+    let beside = ["headnode", "portolan", "escape-probe"].map(|name| stripped(name, "debug"));
+    bed.push(&beside.into_iter().collect::<Result<Vec<_>>>()?, &folder)?;
     userlands(bed, tests)?;
     let image = image::ensure(&image::cache_folder(), bed.progress()).context("could not build the image of the guests")?;
     let above = image.file.parent().context("the image has no folder")?;

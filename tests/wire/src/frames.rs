@@ -4,8 +4,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use triton_fwrule::Flow;
 
+/// The address of a NIC.
 pub type Mac = [u8; 6];
 
+/// A frame of this kind.
 pub fn ethernet(source: Mac, destination: Mac, kind: u16, payload: &[u8]) -> Vec<u8> {
     [&destination[..], &source, &kind.to_be_bytes(), payload].concat()
 }
@@ -15,6 +17,14 @@ pub fn arp(source: Mac, number: u16) -> Vec<u8> {
     let [high, low] = number.to_be_bytes();
     let body = [&[0, 1, 8, 0, 6, 4, 0, 1][..], &source, &[0; 4], &[0; 6], &[203, 0, high, low]].concat();
     ethernet(source, [0xff; 6], 0x0806, &body)
+}
+
+/// An ARP request with a number in it, where nobody looks.
+pub fn arp_request(from: (Mac, IpAddr), to: IpAddr, number: u16) -> Vec<u8> {
+    let (IpAddr::V4(one), IpAddr::V4(other)) = (from.1, to) else { panic!("ARP is of IPv4") };
+    let target = [&[0; 4][..], &number.to_be_bytes()].concat();
+    let body = [&[0, 1, 8, 0, 6, 4, 0, 1][..], &from.0, &one.octets(), &target, &other.octets()].concat();
+    ethernet(from.0, [0xff; 6], 0x0806, &body)
 }
 
 fn sum(parts: &[&[u8]]) -> u16 {
@@ -28,6 +38,26 @@ fn sum(parts: &[&[u8]]) -> u16 {
     !u16::try_from(total).unwrap()
 }
 
+/// The flows that are tried, of both families where that can be.
+pub const FLOWS: [Flow; 16] = [
+    Flow::Tcp(22),
+    Flow::Tcp(80),
+    Flow::Tcp(443),
+    Flow::Tcp(501),
+    Flow::Udp(22),
+    Flow::Udp(24),
+    Flow::Udp(80),
+    Flow::Udp(9999),
+    Flow::Icmp(8, 0),
+    Flow::Icmp(8, 1),
+    Flow::Icmp(13, 0),
+    Flow::Icmp6(128, 0),
+    Flow::Icmp6(128, 1),
+    Flow::Ah,
+    Flow::Esp,
+    Flow::Other(47),
+];
+
 /// What a TCP segment is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Segment {
@@ -37,7 +67,7 @@ pub enum Segment {
     SynAck,
 }
 
-/// A packet of this flow; `source` is the source port, or the identifier of an echo.
+/// A packet of this flow; `source` is the source port, or the identifier of an echo. An answer of UDP has the two ports the other way round.
 pub fn packet(from: (Mac, IpAddr), to: (Mac, IpAddr), flow: Flow, source: u16, segment: Segment) -> Vec<u8> {
     let (number, mut payload, at) = match flow {
         Flow::Tcp(port) => {
@@ -46,10 +76,7 @@ pub fn packet(from: (Mac, IpAddr), to: (Mac, IpAddr), flow: Flow, source: u16, s
             let body = [&source.to_be_bytes()[..], &port.to_be_bytes(), &numbers, &[0x50, flags, 0x20, 0, 0, 0, 0, 0]].concat();
             (6, body, 16)
         }
-        Flow::Udp(port) => {
-            let body = [&source.to_be_bytes()[..], &port.to_be_bytes(), &[0, 13, 0, 0], b"hello"].concat();
-            (17, body, 6)
-        }
+        Flow::Udp(port) => (17, [&source.to_be_bytes()[..], &port.to_be_bytes(), &[0, 13, 0, 0], b"hello"].concat(), 6),
         Flow::Icmp(kind, code) | Flow::Icmp6(kind, code) => {
             let body = [&[kind, code, 0, 0][..], &source.to_be_bytes(), &[0, 1], &[0; 24]].concat();
             (if from.1.is_ipv4() { 1 } else { 58 }, body, 2)
