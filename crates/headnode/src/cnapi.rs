@@ -56,12 +56,13 @@ impl CnApi {
     /// # Errors
     /// 404 until the server is known.
     pub async fn post_status(&self, status: &impl Serialize) -> Result<(), HttpError> {
-        self.post("/events/status", &to_value(status)).await
+        self.post("/events/status", status).await
     }
 
-    async fn post(&self, path: &str, body: &serde_json::Value) -> Result<(), HttpError> {
+    async fn post(&self, path: &str, body: &impl Serialize) -> Result<(), HttpError> {
         let mut call = Call::new(Method::POST, format!("/servers/{}{path}", self.server));
-        call.body = Some(Bytes::from(body.to_string()));
+        // What has no text (a map with keys that are no strings) is a defect of the caller; it is sent as null.
+        call.body = Some(serde_json::to_vec(body).map_or_else(|_| Bytes::from_static(b"null"), Bytes::from));
         self.client.call(&self.base, call).await.map(drop)
     }
 }

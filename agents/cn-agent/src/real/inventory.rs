@@ -7,7 +7,7 @@ use std::{
     time::Instant,
 };
 
-use serde_json::{Value, json};
+use serde_json::json;
 use triton_agent::chain;
 use triton_instance::{InstanceError, Instances, is_hidden, to_json};
 use triton_sysinfo::Source;
@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     Numbers,
-    report::payload::{Figures, MemoryFigures, PoolFigures, VM_KEYS, memory, status},
+    report::payload::{Figures, MemoryFigures, PoolFigures, memory, status, told},
 };
 
 /// Takes samples. Remembers the last good entry of each instance: it is read again when it has changed, and stands for it when its
@@ -37,23 +37,25 @@ struct Known {
     /// As text: only all of them together are looked at.
     entries: BTreeMap<InstanceUuid, Packed>,
     unreadable: BTreeSet<InstanceUuid>,
-    uncapped: usize,
+    /// Those without `cpu_cap`.
+    uncapped: BTreeSet<InstanceUuid>,
+    /// How many of them were warned of.
+    warned: usize,
 }
 
 impl Known {
     /// Takes what was read of an instance; `None` for one that is gone, or not to be told of.
     fn note(&mut self, uuid: InstanceUuid, vm: Option<JsonMap>) {
         self.unreadable.remove(&uuid);
+        self.uncapped.remove(&uuid);
+        if vm.as_ref().is_some_and(|vm| vm.get("cpu_cap").is_none_or(serde_json::Value::is_null)) {
+            self.uncapped.insert(uuid);
+        }
         match vm {
-            Some(vm) => drop(self.entries.insert(uuid, Packed::from(&told(vm)))),
+            Some(vm) => drop(self.entries.insert(uuid, told(vm))),
             None => drop(self.entries.remove(&uuid)),
         }
     }
-}
-
-/// What of a VM object is told (section 5.2); nothing else is kept.
-fn told(vm: JsonMap) -> JsonMap {
-    vm.into_iter().filter(|(key, _)| VM_KEYS.contains(&key.as_str())).collect()
 }
 
 impl Inventory {
@@ -71,11 +73,11 @@ impl Inventory {
     ///
     /// # Errors
     /// When any part of it cannot be had: half a sample would make CNAPI believe in what is not so.
-    pub fn sample(&self) -> Result<Value, String> {
+    pub fn sample(&self) -> Result<Packed, String> {
         self.take().inspect_err(|_| self.stale.all())
     }
 
-    fn take(&self) -> Result<Value, String> {
+    fn take(&self) -> Result<Packed, String> {
         let instances = self.node.instances().map_err(|error| error.message)?;
         let images = self.node.images().map_err(|error| error.message)?;
         let storage = instances.storage();
@@ -97,7 +99,7 @@ impl Inventory {
             images_used: installed.iter().filter(|image| image.has_manifest()).map(|image| image.used_bytes).sum(),
             boot_time: boot_time(),
         };
-        status(figures, Timestamp::now())
+        status(&figures, Timestamp::now())
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -111,6 +113,7 @@ impl Inventory {
             Again::All => {
                 let there: BTreeSet<InstanceUuid> = instances.uuids()?.into_iter().collect();
                 known.entries.retain(|uuid, _| there.contains(uuid));
+                known.uncapped.retain(|uuid| there.contains(uuid));
                 known.unreadable.clear();
                 there
             }
@@ -135,22 +138,26 @@ impl Inventory {
     /// All entries. Instances whose machine files cannot be used have their last known one: they exist, and leaving them out would
     /// report them as destroyed. One that was never readable has no owner and no size, for which CNAPI's allocator would leave out the
     /// whole node; it is counted and logged instead.
-    fn complete(&self) -> Vec<JsonMap> {
+    fn complete(&self) -> BTreeMap<InstanceUuid, Packed> {
         let mut known = self.known();
-        let mut all: BTreeMap<InstanceUuid, JsonMap> = known.entries.iter().map(|(uuid, entry)| (*uuid, entry.unpack())).collect();
+        let mut all = known.entries.clone();
         for uuid in &known.unreadable {
             match all.get_mut(uuid) {
-                Some(entry) => drop(entry.insert("state".to_owned(), json!(VmState::Unreadable))),
+                Some(entry) => {
+                    let mut vm = entry.unpack();
+                    vm.insert("state".to_owned(), json!(VmState::Unreadable));
+                    *entry = Packed::from(&vm);
+                }
                 None => tracing::warn!(vm_uuid = %uuid, "an instance is left out of the status: its machine file cannot be used"),
             }
         }
         self.numbers.set_unreadable(known.unreadable.len());
-        let uncapped = all.values().filter(|entry| entry.get("cpu_cap").is_none_or(Value::is_null)).count();
-        if uncapped > 0 && uncapped != known.uncapped {
+        let uncapped = known.uncapped.len();
+        if uncapped > 0 && uncapped != known.warned {
             tracing::warn!(uncapped, "instances without cpu_cap: CNAPI places no further instance with a cpu_cap on this node");
         }
-        known.uncapped = uncapped;
-        all.into_values().collect()
+        known.warned = uncapped;
+        all
     }
 }
 
@@ -168,6 +175,7 @@ fn boot_time() -> Option<Timestamp> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
     use triton_files::Layout;
 
     use triton_types::MachineFile;
@@ -199,7 +207,7 @@ mod tests {
         let inventory = Inventory::watched(node, stale.clone(), Numbers::default());
         let (mut one, two) = (machine(&layout), machine(&layout));
         let uuid = one.config.uuid;
-        let vm = |uuid: InstanceUuid| inventory.sample().unwrap()["vms"][uuid.to_string()].clone();
+        let vm = |uuid: InstanceUuid| inventory.sample().unwrap().unpack()["vms"][uuid.to_string()].clone();
         assert_eq!((&vm(uuid)["cpu_cap"], &vm(two.config.uuid)["state"]), (&json!(100), &json!("stopped")));
         let machines = triton_instance::Machines::new(&layout);
         one.config.cpu_cap = Some(200);
@@ -222,7 +230,7 @@ mod tests {
         assert_eq!(vm(uuid), Value::Null);
         std::fs::remove_file(layout.machine(two.config.uuid)).unwrap();
         stale.add([two.config.uuid]);
-        assert_eq!(inventory.sample().unwrap()["vms"], json!({}));
+        assert_eq!(inventory.sample().unwrap().unpack()["vms"], json!({}));
         // Without the store nothing is gone, also when nothing has changed; afterwards all is read.
         std::fs::remove_file(layout.marker()).unwrap();
         assert!(inventory.sample().is_err());
@@ -244,13 +252,13 @@ mod tests {
         layout.prepare().unwrap();
         triton_storage::Storage::choose(&layout, triton_types::StorageKind::Dir, "zones").unwrap();
         let node = Arc::new(Node::new(&layout, triton_image::Platform::default()));
-        let status = Inventory::new(node, Numbers::default()).sample().unwrap();
+        let status = Inventory::new(node, Numbers::default()).sample().unwrap().unpack();
         assert_eq!(status["vms"], json!({}));
         for (group, key) in [("meminfo", "total_bytes"), ("meminfo", "availrmem_bytes"), ("diskinfo", "pool_size_bytes")] {
-            assert!(status[group][key].as_u64().is_some_and(|bytes| bytes > 0), "{key}: {status}");
+            assert!(status[group][key].as_u64().is_some_and(|bytes| bytes > 0), "{key}: {status:?}");
         }
-        assert!(status["diskinfo"].as_object().unwrap().values().all(Value::is_u64), "{status}");
-        assert!(status["zpoolStatus"]["zones"]["bytes_available"].is_u64(), "{status}");
+        assert!(status["diskinfo"].as_object().unwrap().values().all(Value::is_u64), "{status:?}");
+        assert!(status["zpoolStatus"]["zones"]["bytes_available"].is_u64(), "{status:?}");
         for key in ["boot_time", "timestamp"] {
             let text = status[key].as_str().unwrap();
             assert!(text.len() == 24 && text.ends_with('Z') && text.parse::<Timestamp>().is_ok(), "{text}");

@@ -17,7 +17,7 @@ use tokio::{
 use tracing::{debug, info, warn};
 use triton_agent::{Backoff, chain};
 use triton_headnode::HttpError;
-use triton_types::JsonMap;
+use triton_types::{JsonMap, Packed};
 
 use super::{Intervals, Wire};
 use crate::tasks::SysinfoSource;
@@ -35,7 +35,7 @@ pub struct Progress {
 enum Message {
     Sysinfo,
     Agents,
-    Status(Value),
+    Status(Packed),
 }
 
 #[derive(Debug, Default)]
@@ -89,7 +89,7 @@ impl Outbox {
     }
 
     /// Gives a status to be sent.
-    pub fn status(&self, status: Value) {
+    pub fn status(&self, status: Packed) {
         let mut inner = self.inner();
         match inner.queue.iter_mut().find(|message| matches!(message, Message::Status(_))) {
             Some(message) => *message = Message::Status(status),
@@ -205,14 +205,14 @@ mod tests {
     #[test]
     fn each_kind_waits_once_and_the_newest_status_wins() {
         let outbox = Outbox::default();
-        outbox.status(json!(1));
+        outbox.status(Packed::of(&json!({"n": 1})));
         for _ in 0..3 {
             outbox.sysinfo();
             outbox.agents();
         }
-        outbox.status(json!(2));
+        outbox.status(Packed::of(&json!({"n": 2})));
         let now = Instant::now();
-        assert!(matches!(outbox.next(now), Ok(Message::Status(status)) if status == json!(2)));
+        assert!(matches!(outbox.next(now), Ok(Message::Status(status)) if status == Packed::of(&json!({"n": 2}))));
         assert!(matches!(outbox.next(now), Ok(Message::Sysinfo)));
         assert!(matches!(outbox.next(now), Ok(Message::Agents)));
         assert!(matches!(outbox.next(now), Err(None)));

@@ -4,11 +4,12 @@
 
 use std::collections::BTreeMap;
 
+use serde::Serialize;
 use serde_json::{Value, json};
-use triton_types::{JsonMap, Timestamp};
+use triton_types::{InstanceUuid, JsonMap, Packed, Timestamp};
 
 /// Exactly these keys of an instance are sent, each only when it is set.
-pub(crate) const VM_KEYS: [&str; 9] =
+const VM_KEYS: [&str; 9] =
     ["brand", "cpu_cap", "last_modified", "max_physical_memory", "owner_uuid", "quota", "state", "uuid", "zone_state"];
 
 /// Space of a pool's top dataset, in bytes.
@@ -34,8 +35,8 @@ pub struct MemoryFigures {
 /// Everything that a status is made of.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Figures {
-    /// VM objects, hidden ones left out.
-    pub vms: Vec<JsonMap>,
+    /// Instances as they are told of ([`told`]), hidden ones left out.
+    pub vms: BTreeMap<InstanceUuid, Packed>,
     /// Every imported pool.
     pub pools: BTreeMap<String, PoolFigures>,
     /// The pool of instances and images.
@@ -52,28 +53,39 @@ pub struct Figures {
     pub boot_time: Option<Timestamp>,
 }
 
+/// The message: instances first, as they are kept, without making objects of thousands of them again.
+#[derive(Serialize)]
+struct Status<'a> {
+    vms: &'a BTreeMap<InstanceUuid, Packed>,
+    #[serde(flatten)]
+    node: JsonMap,
+}
+
 /// The message.
 ///
 /// # Errors
 /// When the system pool is not among the pools: its figures would be wrong, not zero.
-pub fn status(figures: Figures, now: Timestamp) -> Result<Value, String> {
+pub fn status(figures: &Figures, now: Timestamp) -> Result<Packed, String> {
     let system = figures.pools.get(&figures.system_pool).ok_or_else(|| format!("pool {} is not there", figures.system_pool))?;
-    let vms: JsonMap = figures.vms.into_iter().filter_map(entry).collect();
     let pools: JsonMap = figures
         .pools
         .iter()
         .map(|(name, pool)| (name.clone(), json!({"bytes_available": pool.available, "bytes_used": pool.used})))
         .collect();
     let accounted = figures.quota_used.saturating_add(figures.images_used);
-    let mut status = json!({
-        "vms": vms,
-        "zpoolStatus": pools,
-        "meminfo": {
+    let mut node = JsonMap::new();
+    node.insert("zpoolStatus".to_owned(), Value::Object(pools));
+    node.insert(
+        "meminfo".to_owned(),
+        json!({
             "availrmem_bytes": figures.memory.available,
             "arcsize_bytes": figures.memory.arc,
             "total_bytes": figures.memory.total,
-        },
-        "diskinfo": {
+        }),
+    );
+    node.insert(
+        "diskinfo".to_owned(),
+        json!({
             "kvm_zvol_used_bytes": 0,
             "kvm_zvol_volsize_bytes": 0,
             "kvm_quota_bytes": 0,
@@ -86,19 +98,19 @@ pub fn status(figures: Figures, now: Timestamp) -> Result<Value, String> {
             "pool_size_bytes": system.used.saturating_add(system.available),
             "pool_alloc_bytes": system.used,
             "system_used_bytes": system.used.saturating_sub(accounted),
-        },
-    });
+        }),
+    );
     if let Some(time) = figures.boot_time {
-        status["boot_time"] = json!(time);
+        node.insert("boot_time".to_owned(), json!(time));
     }
-    status["timestamp"] = json!(now);
-    Ok(status)
+    node.insert("timestamp".to_owned(), json!(now));
+    Ok(Packed::of(&Status { vms: &figures.vms, node }))
 }
 
-fn entry(mut vm: JsonMap) -> Option<(String, Value)> {
-    let uuid = vm.get("uuid")?.as_str()?.to_owned();
+/// What of a VM object is told; nothing else is kept.
+pub(crate) fn told(mut vm: JsonMap) -> Packed {
     let keys = VM_KEYS.iter().filter_map(|key| Some(((*key).to_owned(), vm.remove(*key).filter(|value| !value.is_null())?)));
-    Some((uuid, Value::Object(keys.collect())))
+    Packed::from(&keys.collect::<JsonMap>())
 }
 
 /// Reads `/proc/meminfo` and, where ZFS is, `arcstats`. Memory that the ARC would give back counts as available.
@@ -122,12 +134,14 @@ pub fn memory(meminfo: &str, arcstats: Option<&str>) -> Option<MemoryFigures> {
 mod tests {
     use super::*;
 
+    const VM: &str = "7f2e0d3c-5a2b-4d8e-9c1f-0a1b2c3d4e5f";
+
     fn figures() -> Figures {
-        let vm = json!({"uuid": "7f2e0d3c-5a2b-4d8e-9c1f-0a1b2c3d4e5f", "alias": "web", "brand": "lx", "cpu_cap": 100, "nics": [],
+        let vm = json!({"uuid": VM, "alias": "web", "brand": "lx", "cpu_cap": 100, "nics": [],
             "last_modified": "2024-05-02T10:00:00.000Z", "max_physical_memory": 1024, "quota": 25, "state": "running",
             "owner_uuid": "5e1f7b20-3c6d-4a91-8f0e-2d94b7a6c013", "zone_state": "running", "customer_metadata": {"a": "b"}});
         Figures {
-            vms: vec![vm.as_object().unwrap().clone()],
+            vms: [(VM.parse().unwrap(), told(vm.as_object().unwrap().clone()))].into(),
             pools: [("zones".to_owned(), PoolFigures { used: 9_663_676_416, available: 412_316_860_416 })].into(),
             system_pool: "zones".to_owned(),
             memory: MemoryFigures { total: 17_179_869_184, available: 11_811_160_064, arc: 2_147_483_648 },
@@ -143,7 +157,7 @@ mod tests {
     fn the_contracts_example_is_reproduced() {
         let now = "2024-05-02T10:31:07.420Z".parse().unwrap();
         let expected = r#"{"vms":{"7f2e0d3c-5a2b-4d8e-9c1f-0a1b2c3d4e5f":{"brand":"lx","cpu_cap":100,"last_modified":"2024-05-02T10:00:00.000Z","max_physical_memory":1024,"owner_uuid":"5e1f7b20-3c6d-4a91-8f0e-2d94b7a6c013","quota":25,"state":"running","uuid":"7f2e0d3c-5a2b-4d8e-9c1f-0a1b2c3d4e5f","zone_state":"running"}},"zpoolStatus":{"zones":{"bytes_available":412316860416,"bytes_used":9663676416}},"meminfo":{"availrmem_bytes":11811160064,"arcsize_bytes":2147483648,"total_bytes":17179869184},"diskinfo":{"kvm_zvol_used_bytes":0,"kvm_zvol_volsize_bytes":0,"kvm_quota_bytes":0,"kvm_quota_used_bytes":0,"zone_quota_bytes":26843545600,"zone_quota_used_bytes":734003200,"cores_quota_bytes":0,"cores_quota_used_bytes":0,"installed_images_used_bytes":419430400,"pool_size_bytes":421980536832,"pool_alloc_bytes":9663676416,"system_used_bytes":8510242816},"boot_time":"2024-05-02T08:45:01.000Z","timestamp":"2024-05-02T10:31:07.420Z"}"#;
-        assert_eq!(status(figures(), now).unwrap().to_string(), expected);
+        assert_eq!(serde_json::to_string(&status(&figures(), now).unwrap()).unwrap(), expected);
     }
 
     /// cn-agent case 49
@@ -151,11 +165,15 @@ mod tests {
     fn nothing_is_negative_and_unset_keys_are_absent() {
         let mut figures = figures();
         figures.quota_used = u64::MAX;
-        figures.vms[0].remove("cpu_cap");
-        figures.vms[0].insert("quota".into(), Value::Null);
-        let status = status(figures, Timestamp::now()).unwrap();
+        for vm in figures.vms.values_mut() {
+            let mut object = vm.unpack();
+            object.remove("cpu_cap");
+            object.insert("quota".into(), Value::Null);
+            *vm = told(object);
+        }
+        let status = status(&figures, Timestamp::now()).unwrap().unpack();
         assert_eq!(status["diskinfo"]["system_used_bytes"], 0);
-        let vm = status["vms"]["7f2e0d3c-5a2b-4d8e-9c1f-0a1b2c3d4e5f"].as_object().unwrap();
+        let vm = status["vms"][VM].as_object().unwrap();
         assert_eq!(vm.len(), 7);
         assert!(!vm.contains_key("cpu_cap") && !vm.contains_key("quota"));
     }
@@ -164,7 +182,7 @@ mod tests {
     fn a_missing_system_pool_is_an_error_and_not_an_empty_disk() {
         let mut figures = figures();
         figures.system_pool = "tank".into();
-        assert!(status(figures, Timestamp::now()).unwrap_err().contains("tank"));
+        assert!(status(&figures, Timestamp::now()).unwrap_err().contains("tank"));
     }
 
     #[test]

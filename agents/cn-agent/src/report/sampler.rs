@@ -8,15 +8,15 @@ use std::{
     time::Duration,
 };
 
-use serde_json::Value;
 use tokio::time::Instant;
 use tracing::warn;
+use triton_types::Packed;
 
 use super::{Intervals, Outbox};
 use crate::Numbers;
 
 /// Takes a sample, blocking; the error is for an operator.
-pub type StatusSource = Arc<dyn Fn() -> Result<Value, String> + Send + Sync>;
+pub type StatusSource = Arc<dyn Fn() -> Result<Packed, String> + Send + Sync>;
 
 /// Decides when a sample is due. Pure: it is told the time.
 #[derive(Clone, Copy, Debug)]

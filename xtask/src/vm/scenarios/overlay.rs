@@ -101,7 +101,7 @@ fn mac(vnet: u32, host: u8) -> String {
 }
 
 fn create(bed: &mut Bed, image: &str, vnet: u32, host: u8) -> Result<String> {
-    let mut payload: Value = vm::payload(image, host, false);
+    let mut payload: Value = vm::payload(image, host, true);
     payload["nics"] = json!([{"nic_tag": format!("sdc_overlay/{vnet}"), "mac": mac(vnet, host), "primary": true,
         "ips": [format!("192.168.128.{host}/24"), format!("fd66::{host}/64")]}]);
     vm::create(bed, &payload)

@@ -34,7 +34,9 @@ const HERE: [usize; 2] = [0, 2];
 const THERE: [usize; 2] = [3, 4];
 /// Who sends to whom in each round.
 const WAYS: [(usize, usize); 5] = [(0, 3), (3, 0), (2, 4), (4, 2), (3, 2)];
-/// Of fragmented datagrams.
+/// What is admitted from everybody in half of the rounds.
+const ADMITTING: [&str; 6] = ["tcp PORT all", "udp PORT all", "icmp TYPE all", "icmp6 TYPE all", "ah", "esp"];
+/// Ports of fragmented datagrams.
 const FRAGMENTED: [u16; 2] = [22, 9998];
 
 /// An instance of one of the two nodes.
@@ -78,7 +80,11 @@ pub fn across(first: &mut Bed) -> Result<()> {
     }
     let (mut dice, mut passed) = (Dice(20_261_128), 0);
     for round in 0..ROUNDS {
-        let rules: Vec<Rule> = (0..1 + dice.roll(7)).map(|_| dice.rule()).collect();
+        let mut rules: Vec<Rule> = (0..3 + dice.roll(10)).map(|_| dice.rule()).collect();
+        // Few random rules admit anything: some rounds begin with all of a protocol.
+        rules.extend(
+            ADMITTING.into_iter().filter(|_| dice.roll(2) == 0).map(|of| world::rule(None, &format!("FROM any TO all vms ALLOW {of}"))),
+        );
         nodes.take(&rules)?;
         for (from, to) in WAYS {
             let texts: Vec<String> = rules.iter().map(|rule| format!("{:?} {} {}", rule.owner, rule.enabled, rule.spec)).collect();
@@ -109,7 +115,7 @@ fn object(number: usize) -> Value {
 impl Nodes<'_> {
     fn create(&mut self, image: &str, number: usize) -> Result<Guest> {
         let bed = &mut *self.beds[node(number)];
-        let mut payload = vm::payload(image, 100, false);
+        let mut payload = vm::payload(image, 100, true);
         let mut facts = object(number);
         for (key, value) in facts.as_object().into_iter().flatten() {
             payload[key] = value.clone();

@@ -18,7 +18,7 @@ use cn_agent::{
 use serde_json::{Value, json};
 use tokio::{sync::oneshot, task::JoinHandle};
 use triton_files::Layout;
-use triton_types::{InstanceUuid, JsonMap, ServerUuid};
+use triton_types::{InstanceUuid, JsonMap, Packed, ServerUuid};
 
 use super::{FakeNode, PATIENCE, Recorder, Reply, eventually, raw};
 
@@ -30,7 +30,7 @@ pub struct Builder {
     /// Fills the registry beyond the usual tasks.
     pub tasks: fn(&mut Registry),
     /// Takes a status sample.
-    pub status: Arc<dyn Fn() -> Result<Value, String> + Send + Sync>,
+    pub status: Arc<dyn Fn() -> Result<Packed, String> + Send + Sync>,
     pub root: Option<tempfile::TempDir>,
     /// Changes what tasks work on.
     pub model: Box<dyn FnOnce(&mut Model) + Send>,
@@ -43,7 +43,7 @@ impl Default for Builder {
             intervals: Intervals { sample_check: Duration::from_millis(10), ..Intervals::default() },
             grace: Duration::from_secs(30),
             tasks: |_| {},
-            status: Arc::new(|| Ok(json!({"vms": {}}))),
+            status: Arc::new(|| Ok(Packed::of(&json!({"vms": {}})))),
             root: None,
             model: Box::new(|_| {}),
         }
