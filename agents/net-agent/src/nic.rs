@@ -50,7 +50,7 @@ impl Remote {
     ///
     /// # Errors
     /// Names the field that makes it none.
-    pub fn of(mac: Option<Mac>, object: JsonMap, version: Version) -> Result<Self, String> {
+    pub fn of(mac: Option<Mac>, object: &JsonMap, version: Version) -> Result<Self, String> {
         let text = |key: &str| object.get(key).and_then(Value::as_str);
         let theirs = text("mac").and_then(|mac| mac.parse::<Mac>().ok());
         if theirs.is_none() || mac.is_some_and(|mac| theirs != Some(mac)) {
@@ -58,7 +58,7 @@ impl Remote {
         }
         match ["belongs_to_uuid", "belongs_to_type", "state"].into_iter().find(|key| text(key).is_none()) {
             Some(key) => Err(format!("{key} is {}", object.get(key).unwrap_or(&Value::Null))),
-            None => Ok(Self::new(&object, version)),
+            None => Ok(Self::new(object, version)),
         }
     }
 
@@ -286,7 +286,7 @@ impl Nic {
         // An entry without what its network says is half of the truth.
         let whole =
             |object: &JsonMap| !object.contains_key("ip") || ["network_uuid", "nic_tag"].iter().all(|key| object.contains_key(*key));
-        let listed = object.filter(whole).and_then(|object| Remote::of(Some(self.mac), object, Version::Unasked).ok());
+        let listed = object.filter(whole).and_then(|object| Remote::of(Some(self.mac), &object, Version::Unasked).ok());
         match (listed, &self.side) {
             (Some(_), Side::Doubted { .. } | Side::Disowned(_)) | (None, _) => self.stale = true,
             (Some(new), Side::Has(old)) if new.object == old.object => self.heard = Some(now),

@@ -90,7 +90,7 @@ async fn nic(napi: &Napi, mac: Mac, call: Call) -> Outcoming {
     };
     let (answer, outcome) = match result {
         Ok(None) => (Answer::Deleted, Outcome::Done),
-        Ok(Some(Tagged { object, etag })) => match Remote::of(Some(mac), object, etag.map_or(Version::Unknown, Version::Tag)) {
+        Ok(Some(Tagged { object, etag })) => match Remote::of(Some(mac), &object, etag.map_or(Version::Unknown, Version::Tag)) {
             Ok(remote) => (Answer::Is(remote), Outcome::Done),
             Err(reason) => {
                 tracing::warn!(%mac, reason, "what NAPI answered is no NIC");

@@ -72,9 +72,9 @@ impl Lab {
         self.core.reply(Reply::Nic(mac(n), answer), self.now);
     }
 
-    fn is(&mut self, n: u16, object: JsonMap) {
+    fn is(&mut self, n: u16, object: &JsonMap) {
         assert_eq!(self.ask(n), Some(Call::Get));
-        self.answer(n, Answer::Is(Remote::new(&object, Version::Tag("v".to_owned()))));
+        self.answer(n, Answer::Is(Remote::new(object, Version::Tag("v".to_owned()))));
     }
 
     fn disown(&mut self, n: u16) {
@@ -93,7 +93,7 @@ impl Lab {
         for (n, uuid) in (0..).zip(&uuids) {
             lab.see(*uuid, vm(*uuid, &[n]));
             let object = lab.remote(*uuid, n, json!({}));
-            lab.is(n, object);
+            lab.is(n, &object);
         }
         (lab, uuids)
     }
@@ -110,11 +110,11 @@ fn an_instance_is_changed_once_all_of_its_nics_are_known_and_once_only() {
     let uuid = InstanceUuid::random();
     lab.see(uuid, vm(uuid, &[1, 2]));
     let first = lab.remote(uuid, 1, json!({"resolvers": ["10.0.0.2", "10.0.0.3"], "allow_ip_spoofing": true}));
-    lab.is(1, first);
+    lab.is(1, &first);
     let spoofing = json!({"mac": mac(1).to_string(), "allow_ip_spoofing": true});
     assert_eq!(lab.core.change_of(uuid, lab.now).unwrap().payload, map(json!({"update_nics": [spoofing]})), "no resolvers yet");
     let second = lab.remote(uuid, 2, json!({"resolvers": ["10.0.0.3", "10.0.0.4"]}));
-    lab.is(2, second);
+    lab.is(2, &second);
     let change = lab.core.change_of(uuid, lab.now).unwrap();
     let expected = map(json!({"resolvers": ["10.0.0.2", "10.0.0.3", "10.0.0.4"], "update_nics": [spoofing]}));
     assert_eq!((&change.payload, change.reboot), (&expected, false));
@@ -208,7 +208,7 @@ fn five_nics_are_taken_in_a_minute_and_none_while_most_are_doubted() {
     for n in 0..15 {
         lab.core.nic(mac(n), Event::Refresh, lab.now);
         let object = lab.remote(uuids[usize::from(n)], n, json!({}));
-        lab.is(n, object);
+        lab.is(n, &object);
     }
     assert_eq!(uuids.iter().filter(|uuid| lab.core.change_of(**uuid, lab.now).is_some()).count(), 5);
 }
@@ -316,7 +316,7 @@ fn a_network_is_watched_while_a_nic_is_on_it_and_its_nics_follow() {
     lab.core.reply(Reply::Network(uuid, Some(changed)), lab.now);
     assert_eq!(lab.touched().len(), 2);
     let object = lab.remote(uuids[0], 0, json!({"gateway": "10.0.0.1"}));
-    lab.is(0, object);
+    lab.is(0, &object);
     assert_eq!(lab.core.change_of(uuids[0], lab.now).unwrap().payload["update_nics"][0]["gateway"], "10.0.0.1");
     lab.touched();
     lab.now += NETWORK_EVERY;

@@ -310,7 +310,7 @@ fn a_list_says_what_a_question_would_but_for_the_version() {
 
 #[test]
 fn an_answer_that_is_no_nic_is_named() {
-    let of = |object: Value| Remote::of(Some(mac()), map(object), Version::Unknown);
+    let of = |object: Value| Remote::of(Some(mac()), &map(object), Version::Unknown);
     assert!(of(json!({"mac": "90:B8:d0:0:0:1", "belongs_to_uuid": VM, "belongs_to_type": "zone", "state": "running"})).is_ok());
     for (object, field) in [
         (json!({}), "mac"),
