@@ -46,6 +46,11 @@ pub fn between(first: &mut Bed) -> Result<()> {
         }
         Ok(())
     };
+    // The nodes looked for portolan for minutes before it was there: their next look is up to a minute away.
+    for (bed, guest, host) in [(&mut *first, &one, 6), (&mut second, &two, 5)] {
+        let script = vm::guest_script(guest, &format!("ping -4 -c 1 -W 2 192.168.128.{host}"));
+        bed.until("portolan is found", &script, Duration::from_secs(150))?;
+    }
     reach(first, &one, 6).context("from the first node to the second")?;
     reach(&mut second, &two, 5).context("from the second node to the first")?;
     vm::guest(first, &one, &format!("ping -4 -c 2 -W 5 -s {LARGEST} 192.168.128.6")).context("the largest packet")?;

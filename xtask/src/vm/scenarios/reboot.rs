@@ -1,5 +1,7 @@
 //! An orderly reboot of the node, as the operator asks for it.
 
+use std::time::Duration;
+
 use anyhow::{Result, ensure};
 
 use super::{super::bed::Bed, vm};
@@ -23,6 +25,9 @@ pub fn orderly(bed: &mut Bed) -> Result<()> {
     bed.reboot()?;
     vm::sound(bed)?;
     vm::await_state(bed, &running, "running")?;
+    // Issue 7: FWAPI's tools find firewaller at the node's admin address (firewaller section 9), which its sandbox must let it find out.
+    let script = "a=$(sysinfo | jq -r '.[\"Admin IP\"]'); ss -Hltn 'sport = :2021' | grep -F \"$a:2021\"";
+    bed.until("firewaller serves at the admin address", script, Duration::from_secs(60))?;
     for uuid in [&once, &stopped] {
         ensure!(vm::property(bed, uuid, ".state")? == "stopped", "{uuid} runs, though autoboot is off");
         ensure!(vm::property(bed, uuid, ".autoboot")? == "false", "autoboot of {uuid} changed");
