@@ -112,15 +112,15 @@ fn create(bed: &mut Bed, image: &str, vnet: u32, host: u8) -> Result<String> {
     vm::create(bed, &payload)
 }
 
-/// A megabyte and what it is, from one guest to the other.
+/// A megabyte and what it is, from one guest to the other. Who receives keeps its own direction open: the sender would end with it.
 fn stream(from: &mut Bed, sender: &str, to: &mut Bed, receiver: &str) -> Result<()> {
-    vm::guest(to, receiver, "setsid sh -c 'busybox nc -l -p 90 >/tmp/came' >/dev/null 2>&1 </dev/null &")?;
+    vm::guest(to, receiver, "setsid sh -c 'sleep 60 | busybox nc -l -p 90 >/tmp/came' >/dev/null 2>&1 </dev/null &")?;
     let sent = vm::guest(
         from,
         sender,
-        "dd if=/dev/urandom of=/tmp/big bs=64k count=16 2>/dev/null; busybox nc -w 20 192.168.128.6 90 </tmp/big; cksum </tmp/big",
+        "dd if=/dev/urandom of=/tmp/big bs=64k count=16 2>/dev/null; busybox nc -w 20 192.168.128.6 90 </tmp/big; busybox md5sum </tmp/big",
     )?;
-    let script = vm::guest_script(receiver, "cksum </tmp/came");
+    let script = vm::guest_script(receiver, "busybox md5sum </tmp/came");
     let came =
         to.until("the stream has come", &format!("s=$({script}); echo \"$s\"; [ \"$s\" = \"{}\" ]", sent.trim()), Duration::from_secs(30))?;
     ensure!(came.trim() == sent.trim(), "what came is not what was sent");
