@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Serialize, ser::Error};
 use serde_json::value::{RawValue, to_raw_value};
 
 use crate::JsonMap;
@@ -14,10 +14,13 @@ use crate::JsonMap;
 pub struct Packed(Box<RawValue>);
 
 impl Packed {
-    /// What is written as an object; an empty one, if it is not.
-    pub fn of(object: &impl Serialize) -> Self {
-        let text = to_raw_value(object).ok().filter(|text| text.get().starts_with('{'));
-        Self(text.or_else(|| to_raw_value(&JsonMap::new()).ok()).unwrap_or_default())
+    /// What is written as an object.
+    ///
+    /// # Errors
+    /// When it has no text (a map with keys that are no strings), or is no object.
+    pub fn of(object: &impl Serialize) -> Result<Self, serde_json::Error> {
+        let text = to_raw_value(object)?;
+        if text.get().starts_with('{') { Ok(Self(text)) } else { Err(serde_json::Error::custom("it is no JSON object")) }
     }
 
     /// The object.
@@ -29,7 +32,8 @@ impl Packed {
 
 impl From<&JsonMap> for Packed {
     fn from(map: &JsonMap) -> Self {
-        Self::of(map)
+        // Keys are texts and values are JSON already: there is nothing that has no text.
+        Self(to_raw_value(map).unwrap_or_default())
     }
 }
 
@@ -64,7 +68,10 @@ mod tests {
         assert_eq!(Packed::from(&ab), Packed::from(&ba));
         assert_ne!(Packed::from(&ab), Packed::from(&map(json!({"a": 2, "b": 1}))));
         assert_eq!(serde_json::to_string(&[Packed::from(&ab)]).unwrap(), r#"[{"a":1,"b":2}]"#, "written as it is");
-        assert_eq!(Packed::of(&[1]).unpack(), JsonMap::new(), "no object");
+        for (wrong, why) in [(Packed::of(&[1]), "no JSON object"), (Packed::of(&std::collections::BTreeMap::from([(Some([1]), 1)])), "key")]
+        {
+            assert!(wrong.unwrap_err().to_string().contains(why));
+        }
         assert_eq!(Packed::from(&ba).unpack().keys().collect::<Vec<_>>(), ["b", "a"], "kept as it came");
     }
 }

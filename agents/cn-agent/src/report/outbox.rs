@@ -205,14 +205,14 @@ mod tests {
     #[test]
     fn each_kind_waits_once_and_the_newest_status_wins() {
         let outbox = Outbox::default();
-        outbox.status(Packed::of(&json!({"n": 1})));
+        outbox.status(Packed::of(&json!({"n": 1})).unwrap());
         for _ in 0..3 {
             outbox.sysinfo();
             outbox.agents();
         }
-        outbox.status(Packed::of(&json!({"n": 2})));
+        outbox.status(Packed::of(&json!({"n": 2})).unwrap());
         let now = Instant::now();
-        assert!(matches!(outbox.next(now), Ok(Message::Status(status)) if status == Packed::of(&json!({"n": 2}))));
+        assert!(matches!(outbox.next(now), Ok(Message::Status(status)) if status == Packed::of(&json!({"n": 2})).unwrap()));
         assert!(matches!(outbox.next(now), Ok(Message::Sysinfo)));
         assert!(matches!(outbox.next(now), Ok(Message::Agents)));
         assert!(matches!(outbox.next(now), Err(None)));

@@ -58,7 +58,7 @@ pub struct Figures {
 struct Status<'a> {
     vms: &'a BTreeMap<InstanceUuid, Packed>,
     #[serde(flatten)]
-    node: JsonMap,
+    node: Value,
 }
 
 /// The message.
@@ -73,19 +73,14 @@ pub fn status(figures: &Figures, now: Timestamp) -> Result<Packed, String> {
         .map(|(name, pool)| (name.clone(), json!({"bytes_available": pool.available, "bytes_used": pool.used})))
         .collect();
     let accounted = figures.quota_used.saturating_add(figures.images_used);
-    let mut node = JsonMap::new();
-    node.insert("zpoolStatus".to_owned(), Value::Object(pools));
-    node.insert(
-        "meminfo".to_owned(),
-        json!({
+    let mut node = json!({
+        "zpoolStatus": pools,
+        "meminfo": {
             "availrmem_bytes": figures.memory.available,
             "arcsize_bytes": figures.memory.arc,
             "total_bytes": figures.memory.total,
-        }),
-    );
-    node.insert(
-        "diskinfo".to_owned(),
-        json!({
+        },
+        "diskinfo": {
             "kvm_zvol_used_bytes": 0,
             "kvm_zvol_volsize_bytes": 0,
             "kvm_quota_bytes": 0,
@@ -98,13 +93,13 @@ pub fn status(figures: &Figures, now: Timestamp) -> Result<Packed, String> {
             "pool_size_bytes": system.used.saturating_add(system.available),
             "pool_alloc_bytes": system.used,
             "system_used_bytes": system.used.saturating_sub(accounted),
-        }),
-    );
+        },
+    });
     if let Some(time) = figures.boot_time {
-        node.insert("boot_time".to_owned(), json!(time));
+        node["boot_time"] = json!(time);
     }
-    node.insert("timestamp".to_owned(), json!(now));
-    Ok(Packed::of(&Status { vms: &figures.vms, node }))
+    node["timestamp"] = json!(now);
+    Packed::of(&Status { vms: &figures.vms, node }).map_err(|error| format!("the status cannot be written: {error}"))
 }
 
 /// What of a VM object is told; nothing else is kept.

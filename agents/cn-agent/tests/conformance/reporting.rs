@@ -186,7 +186,7 @@ async fn a_change_gives_a_new_status_and_a_burst_at_most_one_per_throttle() {
     let cnapi = Recorder::start().await;
     let samples = Arc::new(AtomicUsize::new(0));
     let taken = samples.clone();
-    let status = Arc::new(move || Ok(Packed::of(&json!({"n": taken.fetch_add(1, Ordering::SeqCst)}))));
+    let status = Arc::new(move || Ok(Packed::of(&json!({"n": taken.fetch_add(1, Ordering::SeqCst)})).unwrap()));
     let bed = Builder { intervals: brisk(), status, ..Builder::default() }.begin(cnapi.clone()).await;
     count(&cnapi, "/status", 1).await;
     count(&cnapi, "/heartbeat", 6).await;
@@ -213,7 +213,7 @@ async fn a_sample_that_fails_is_dropped_whole_and_taken_again() {
     let failed = failures.clone();
     let status = Arc::new(move || match failed.fetch_add(1, Ordering::SeqCst) {
         0..3 => Err("the pool is not there".to_owned()),
-        _ => Ok(Packed::of(&json!({"vms": {}}))),
+        _ => Ok(Packed::of(&json!({"vms": {}})).unwrap()),
     });
     let _bed = Builder { intervals: brisk(), status, ..Builder::default() }.begin(cnapi.clone()).await;
     count(&cnapi, "/status", 1).await;

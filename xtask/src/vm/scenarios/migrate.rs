@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::{
     super::{bed::Bed, node::BED},
-    vm,
+    vm, wire,
 };
 
 /// Where the nodes' agents are for each other: on a VLAN of the wire that no guest is on.
@@ -50,22 +50,17 @@ sync() {
 
 /// What both nodes need before a boot: an address of the node's own on the wire.
 pub fn prepare(bed: &mut Bed, end: usize) -> Result<()> {
-    let nic = json!({"mac": format!("02:08:20:00:65:0{}", end + 1), "nic_tag": "external", "vlan_id": VLAN, "ip": ADDRESSES[end],
-        "netmask": "255.255.255.0"});
-    let script = format!(
-        "set -e; cd /opt/triton/config; jq '.vnics += [{nic}]' triton-networking.json >new.json; mv new.json triton-networking.json
-        echo '{{\"cnapi\": {{\"url\": \"http://127.0.0.1:8080\"}}, \"no_rabbit\": true}}' >/opt/smartdc/agents/etc/cn-agent.config.json"
-    );
-    bed.run(&script).map(drop).context("could not prepare a migration")
+    wire::address(bed, &format!("02:08:20:00:65:0{}", end + 1), VLAN, ADDRESSES[end], ".")?;
+    let config = r#"{"cnapi": {"url": "http://127.0.0.1:8080"}, "no_rabbit": true}"#;
+    bed.run(&format!("echo '{config}' >/opt/smartdc/agents/etc/cn-agent.config.json")).map(drop).context("could not prepare a migration")
 }
 
 /// Starts cn-agent at the node's address on the wire, which becomes a part of the admin network.
 fn agent(bed: &mut Bed, end: usize) -> Result<()> {
     let address = ADDRESSES[end];
+    wire::admit(bed, address, "10.65.0.0/24")?;
     bed.run(&format!(
         "set -e; systemctl stop triton-cn-agent
-        link=$(ip -4 -o addr show | sed -n 's/^[0-9]*: *\\([^ @]*\\).* inet {address}\\/.*/\\1/p'); [ -n \"$link\" ]
-        nft \"add element inet triton_host admin_links {{ $link }}; add element inet triton_host admin4 {{ 10.65.0.0/24 }}\"
         cat >{BED}/cnapi.sh <<'END'\n{CNAPI}END\nchmod 755 {BED}/cnapi.sh
         systemd-run -q --unit bed-cnapi busybox nc -ll -p 8080 -e {BED}/cnapi.sh
         systemd-run -q --unit bed-agent -E ADMIN_IP={address} /usr/triton/bin/cn-agent"

@@ -15,6 +15,7 @@ mod reboot;
 mod standalone;
 mod verdicts;
 mod vm;
+mod wire;
 
 use anyhow::Result;
 

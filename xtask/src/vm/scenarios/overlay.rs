@@ -10,8 +10,8 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 use super::{
-    super::{bed::Bed, node::BED, testing::SIZE},
-    pair, vm,
+    super::{bed::Bed, node::BED},
+    vm, wire,
 };
 
 /// The nodes' underlay addresses, on a VLAN of the wire.
@@ -25,10 +25,8 @@ pub fn between(first: &mut Bed) -> Result<()> {
     vm::with_image(first)?;
     prepare(first, 0)?;
     first.reboot()?;
-    let mut second = Bed::up(first.place().second(), &SIZE, first.deadline())?;
+    let mut second = wire::second(first)?;
     prepare(&mut second, 1)?;
-    pair::copy_image(first, &mut second)?;
-    second.run(&format!("imgadm install -m {BED}/image/manifest.json -f {BED}/image/*.tar.gz"))?;
     second.reboot()?;
 
     let mut portolan = Portolan::start(first)?;
@@ -89,16 +87,8 @@ pub fn between(first: &mut Bed) -> Result<()> {
 /// What a node needs before its boot: an underlay address, and how its overlay networks are made.
 fn prepare(bed: &mut Bed, end: usize) -> Result<()> {
     let own = UNDERLAY[end];
-    let nic =
-        json!({"mac": format!("02:08:20:00:66:a{end}"), "nic_tag": "external", "vlan_id": VLAN, "ip": own, "netmask": "255.255.255.0"});
     let rule = format!("-e vxlan -s svp -p svp/host={} -p svp/underlay_ip={own} -p vxlan/listen_ip={own} -p mtu=1400", UNDERLAY[0]);
-    bed.run(&format!(
-        "set -e; cd /opt/triton/config
-        jq '.vnics += [{nic}] | .nictag_rules = {{\"sdc_overlay\": \"{rule}\"}}' triton-networking.json >new.json
-        mv new.json triton-networking.json"
-    ))
-    .map(drop)
-    .context("could not prepare a node for overlay networks")
+    wire::address(bed, &format!("02:08:20:00:66:a{end}"), VLAN, own, &format!(".nictag_rules = {{\"sdc_overlay\": \"{rule}\"}}"))
 }
 
 fn mac(vnet: u32, host: u8) -> String {
@@ -138,10 +128,7 @@ impl Portolan {
     fn start(bed: &mut Bed) -> Result<Self> {
         let address = UNDERLAY[0];
         // No node runs portolan: the door to it is opened by hand.
-        bed.run(&format!(
-            "set -e; link=$(ip -4 -o addr show | sed -n 's/^[0-9]*: *\\([^ @]*\\).* inet {address}\\/.*/\\1/p'); [ -n \"$link\" ]
-            nft \"add element inet triton_host admin_links {{ $link }}; add element inet triton_host admin4 {{ 10.66.0.0/24 }}\""
-        ))?;
+        wire::admit(bed, address, "10.66.0.0/24")?;
         let mut command = bed.ssh().command(&format!("{BED}/tests/portolan --listen {address}:1296"));
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().context("could not run ssh")?;
         let into = child.stdin.take().context("ssh has no input")?;

@@ -1,16 +1,10 @@
 //! Two nodes on a private wire.
 
-use std::process::{Command, Stdio};
-
 use anyhow::{Context, Result, ensure};
 
 use super::{
-    super::{
-        bed::Bed,
-        node::BED,
-        testing::{READY, SIZE},
-    },
-    migrate, vm,
+    super::{bed::Bed, testing::READY},
+    migrate, vm, wire,
 };
 
 /// An instance with its data goes from one node to the other; a guest that stayed reaches it over the wire.
@@ -19,10 +13,8 @@ pub fn transfer(first: &mut Bed) -> Result<()> {
     vm::with_image(first)?;
     migrate::prepare(first, 0)?;
     first.reboot()?;
-    let mut second = Bed::up(first.place().second(), &SIZE, first.deadline())?;
+    let mut second = wire::second(first)?;
     migrate::prepare(&mut second, 1)?;
-    copy_image(first, &mut second)?;
-    second.run(&format!("imgadm install -m {BED}/image/manifest.json -f {BED}/image/*.tar.gz"))?;
     second.reboot()?;
 
     let image = vm::image(first)?;
@@ -84,22 +76,6 @@ fn firewall(here: &mut Bed, there: &mut Bed, web: &str, peer: &str) -> Result<()
     Ok(())
 }
 
-/// The files of the image, which the first node got before it was saved.
-pub(super) fn copy_image(first: &Bed, second: &mut Bed) -> Result<()> {
-    second.run(&format!("mkdir -p {BED}"))?;
-    pipe(first.ssh().command(&format!("tar -C {BED} -cf - image")), second.ssh().command(&format!("tar -C {BED} -xf -")))
-}
-
 fn send(first: &Bed, second: &Bed, uuid: &str) -> Result<()> {
-    pipe(first.ssh().command(&format!("vmadm send {uuid}")), second.ssh().command("vmadm receive"))
-}
-
-/// What one command prints is what the other reads.
-fn pipe(mut from: Command, mut to: Command) -> Result<()> {
-    let mut sender = from.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().context("could not run ssh")?;
-    let stream = sender.stdout.take().context("ssh has no output")?;
-    let received = to.stdin(stream).stdout(Stdio::null()).status().context("could not run ssh")?;
-    let sent = sender.wait().context("could not wait for ssh")?;
-    ensure!(sent.success() && received.success(), "the sender ended with {sent}, the receiver with {received}");
-    Ok(())
+    wire::pipe(first.ssh().command(&format!("vmadm send {uuid}")), second.ssh().command("vmadm receive"))
 }

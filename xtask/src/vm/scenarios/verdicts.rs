@@ -22,9 +22,8 @@ use super::{
         bed::Bed,
         node::BED,
         probe::{frame, hex},
-        testing::SIZE,
     },
-    pair, vm,
+    vm, wire,
 };
 
 /// Sets of rules.
@@ -69,9 +68,7 @@ struct Nodes<'a> {
 /// Two nodes, random rules, all kinds of frames.
 pub fn across(first: &mut Bed) -> Result<()> {
     vm::with_image(first)?;
-    let mut second = Bed::up(first.place().second(), &SIZE, first.deadline())?;
-    pair::copy_image(first, &mut second)?;
-    second.run(&format!("imgadm install -m {BED}/image/manifest.json -f {BED}/image/*.tar.gz"))?;
+    let mut second = wire::second(first)?;
     let image = vm::image(first)?;
     let mut nodes = Nodes { beds: [first, &mut second], guests: Vec::new(), sources: 10_000, compared: 0 };
     for number in HERE.into_iter().chain(THERE) {
@@ -164,9 +161,7 @@ impl Nodes<'_> {
     /// What arrives at one guest when the other sends these frames, up to a frame that nobody filters.
     fn collected(&mut self, from: usize, to: usize, sent: &[Vec<u8>]) -> Result<Vec<Vec<u8>>> {
         self.sources += 1;
-        let (sender, receiver) = (self.guest(from)?, self.guest(to)?);
-        let last = frames::arp_request((sender.mac, world::addresses(from)[0]), world::addresses(to)[0], self.sources);
-        ensure!(receiver.mac != sender.mac, "they are the same");
+        let last = frames::arp_request((self.guest(from)?.mac, world::addresses(from)[0]), world::addresses(to)[0], self.sources);
         let mut listens = self.probe(to, &format!("--last {} listen", hex(&last)))?.spawn().context("could not run ssh")?;
         let mut lines = BufReader::new(listens.stdout.take().context("ssh has no output")?).lines();
         let begins = lines.next().transpose().context("could not read what ssh says")?;

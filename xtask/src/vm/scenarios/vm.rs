@@ -15,8 +15,13 @@ pub fn with_image(bed: &mut Bed) -> Result<()> {
     if bed.saved(WITH_IMAGE) {
         return bed.reset(WITH_IMAGE);
     }
-    bed.run(&format!("imgadm install -m {BED}/image/manifest.json -f {BED}/image/*.tar.gz"))?;
+    install(bed)?;
     bed.save(WITH_IMAGE)
+}
+
+/// Installs the image, whose files are there.
+pub fn install(bed: &mut Bed) -> Result<()> {
+    bed.run(&format!("imgadm install -m {BED}/image/manifest.json -f {BED}/image/*.tar.gz")).map(drop)
 }
 
 /// The image's uuid.

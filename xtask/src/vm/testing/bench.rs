@@ -4,22 +4,17 @@ use std::{
     fs,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::Stdio,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, bail};
 
-use super::{DIR, SIZE};
+use super::{DIR, SIZE, groups};
 use crate::{
     image, platform,
     say::Progress,
-    vm::{
-        bed::Bed,
-        node::{BED, POOL},
-        ssh::quoted,
-        up::Place,
-    },
+    vm::{bed::Bed, node::BED, ssh::quoted, up::Place},
     workspace,
 };
 
@@ -55,10 +50,7 @@ fn on_node(place: &Place, words: &[String]) -> Result<()> {
     ))?;
     let mut call = vec![format!("{folder}/triton-bench")];
     call.extend_from_slice(words);
-    let limit = bed.within(LIMIT)?.as_secs();
-    let script = format!("cd /root && TRITON_E2E_POOL={POOL} timeout {limit} {}", quoted(&call));
-    let mut command = Command::new("timeout");
-    command.arg((limit + 60).to_string()).arg("ssh").args(bed.ssh().command(&script).get_args());
+    let mut command = groups::limited(&bed, &call, bed.within(LIMIT)?.as_secs());
     let status = command.stdin(Stdio::null()).status().context("could not run ssh")?;
     if !status.success() {
         bail!("the benches on the node ended with {status}");

@@ -65,11 +65,16 @@ pub fn run(bed: &Bed, test: &TestProgram, filter: Option<&str>) -> Result<Counts
     let mut words = vec![format!("{BED}/tests/deps/{name}"), "--test-threads".to_owned(), "1".to_owned()];
     words.extend(selection(test.group, &test.target, filter));
     let limit = bed.within(LIMIT)?.as_secs();
-    let script = format!("cd /root && TRITON_E2E_POOL={POOL} RUST_BACKTRACE=0 timeout {limit} {}", quoted(&words));
-    // The node ends it first, so that its last words are seen; where the node hangs, this machine does.
+    one(limited(bed, &words, limit))
+}
+
+/// A call of a test's or bench's program on the node that ends within `limit` seconds. The node ends it first, so that its last words are
+/// seen; where the node hangs, this machine does.
+pub fn limited(bed: &Bed, words: &[String], limit: u64) -> Command {
+    let script = format!("cd /root && TRITON_E2E_POOL={POOL} RUST_BACKTRACE=0 timeout {limit} {}", quoted(words));
     let mut command = Command::new("timeout");
     command.arg((limit + 60).to_string()).arg("ssh").args(bed.ssh().command(&script).get_args());
-    one(command)
+    command
 }
 
 fn one(mut command: Command) -> Result<Counts> {

@@ -43,7 +43,7 @@ impl Default for Builder {
             intervals: Intervals { sample_check: Duration::from_millis(10), ..Intervals::default() },
             grace: Duration::from_secs(30),
             tasks: |_| {},
-            status: Arc::new(|| Ok(Packed::of(&json!({"vms": {}})))),
+            status: Arc::new(|| Ok(Packed::of(&json!({"vms": {}})).unwrap())),
             root: None,
             model: Box::new(|_| {}),
         }
