@@ -35,7 +35,7 @@ pub struct MemoryFigures {
 /// Everything that a status is made of.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Figures {
-    /// Instances as they are told of ([`told`]), hidden ones left out.
+    /// Instances with what is told of them, hidden ones left out.
     pub vms: BTreeMap<InstanceUuid, Packed>,
     /// Every imported pool.
     pub pools: BTreeMap<String, PoolFigures>,
