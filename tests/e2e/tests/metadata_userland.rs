@@ -195,7 +195,8 @@ fn cloud_init_of_a_booted_debian_configures_itself_and_asks_over_both_transports
 #[test]
 fn the_image_with_systemd_chooses_the_seed_and_never_smartos() {
     let tar = cloud_image_with_systemd();
-    let folder = tempfile::tempdir().unwrap();
+    // Not in `/tmp`, which has no devices under systemd: `ds-identify` writes to `/dev/null`, or finds nothing.
+    let folder = tempfile::tempdir_in("/var/tmp").unwrap();
     let root = folder.path();
     let unpacked = Command::new("tar").arg("-xf").arg(&tar).arg("-C").arg(root).status().unwrap();
     assert!(unpacked.success());
