@@ -85,7 +85,7 @@ async fn follow_rules(layout: &Layout, netns: &NetNs, numbers: &Numbers, pace: F
                 workers.shutdown().await;
                 for overlay in &overlays {
                     tracing::info!(overlay = %overlay.name, portolan = %overlay.portolan, underlay = %overlay.underlay, "this node takes part in overlay networks");
-                    workers.spawn(worker::run(overlay.clone(), netns.clone(), numbers.clone(), pace));
+                    workers.spawn(worker::run(overlay.clone(), layout.clone(), netns.clone(), numbers.clone(), pace));
                 }
                 known = overlays;
             }

@@ -150,6 +150,41 @@ fn kernel_a_network_comes_with_its_first_nic_and_goes_with_its_last() {
     a.reaches(&b.v6());
 }
 
+#[test]
+fn kernel_links_that_somebody_takes_from_a_network_are_made_anew() {
+    let mut lab = Lab::new(2);
+    let vlan = if triton_nictag::vlan_support().unwrap() { 20 } else { 0 };
+    let (a, b) = (lab.guest(0, 5, vlan, 1), lab.guest(1, 5, vlan, 2));
+    a.reaches(&b.v4());
+    let [device, tap] = lab.ports(0, 5);
+    for taken in [vec![&device], vec![&tap], vec![&tap, &device]] {
+        taken.iter().for_each(|link| drop(lab.nodes[0].ip(&format!("link del {link}"))));
+        a.reaches(&b.v4());
+        b.reaches(&a.v6());
+    }
+    for change in ["nomaster", "down"] {
+        for link in [&device, &tap] {
+            lab.nodes[0].ip(&format!("link set {link} {change}"));
+            lab.until("it is as before", || {
+                let shown = lab.nodes[0].ip(&format!("link show {link}"));
+                shown.contains(",UP") && shown.contains("master tb")
+            });
+        }
+    }
+    a.reaches(&b.v6());
+    // Also what was taken while no agent ran.
+    lab.nodes[0].fabrics = None;
+    lab.nodes[0].ip(&format!("link del {device}"));
+    lab.nodes[0].ip(&format!("link del {tap}"));
+    lab.start_agent(0);
+    a.run("ip neigh flush all");
+    a.reaches(&b.v4());
+    // A network without guests is not kept alive.
+    assert!(lab.stop(0, 5, a));
+    lab.until("nothing is left", || !lab.nodes[0].ip("-br link").contains(&device));
+    lab.is_right();
+}
+
 /// Where the kernel keeps VLANs apart; others refuse such NICs.
 #[test]
 fn kernel_vlans_within_a_network_are_kept_apart_between_nodes() {

@@ -5,11 +5,11 @@
 //! tells it which there are). Neither port is flooded to or learns, and neither hears the other: no frame from another node reaches the
 //! program, and no broadcast leaves the node. Frames of VLANs within the network keep their tags at both.
 
-use std::{net::IpAddr, time::Duration};
+use std::{collections::BTreeSet, net::IpAddr, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use triton_files::{FileError, Layout, Lock};
-use triton_link::{BridgeSpec, Link, LinkKind, Links, PortFlags, Tap, VxlanSpec};
+use triton_link::{BridgeSpec, BridgeVlan, Link, LinkKind, Links, PortFlags, Tap, VxlanSpec};
 use triton_netconf::{Provider, bridge_of, fabric_ports};
 use triton_types::NicTag;
 
@@ -22,6 +22,8 @@ const AROUND_V6: u32 = AROUND_V4 + 20;
 const ALIAS: &str = "fabric ";
 /// How long another's making or removing of a network is waited for.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// The same where nothing fails for want of it.
+const MEND_PATIENCE: Duration = Duration::from_secs(1);
 
 /// An overlay network as it is on this node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,10 +74,19 @@ pub struct FabricPart {
     pub tap_index: u32,
 }
 
-fn hold(layout: &Layout) -> Result<FabricHold, NicTagError> {
+/// The overlay networks of one overlay that are on this node now.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FabricParts {
+    /// Those that have all their links.
+    pub whole: Vec<FabricPart>,
+    /// Those of which only the bridge is as it should be: on their way to come or go, or [`mend_fabric`] has to.
+    pub broken: Vec<NicTag>,
+}
+
+fn hold(layout: &Layout, patience: Duration) -> Result<FabricHold, NicTagError> {
     let locks = layout.locks();
     std::fs::create_dir_all(&locks).map_err(|e| FileError::new("create directory", &locks, e))?;
-    Ok(FabricHold { _lock: Lock::take(&locks.join("fabrics.lock"), "change an overlay network", PATIENCE)? })
+    Ok(FabricHold { _lock: Lock::take(&locks.join("fabrics.lock"), "change an overlay network", patience)? })
 }
 
 /// Makes the network's bridge and its two ports, where they are missing. It stays at least until the answer is dropped: make the NIC a port
@@ -85,11 +96,10 @@ fn hold(layout: &Layout) -> Result<FabricHold, NicTagError> {
 /// [`NicTagError::Fabric`] if no link of this node has the underlay address, or the one that has carries smaller frames than would have to go
 /// through it; otherwise names the link that the kernel refused.
 pub async fn ensure_fabric(links: &Links, layout: &Layout, fabric: &Fabric) -> Result<FabricHold, NicTagError> {
-    let hold = hold(layout)?;
+    let hold = hold(layout, PATIENCE)?;
     let vlan_filtering = vlan_support()?;
     check_underlay(links, fabric).await?;
     let (bridge, alias) = (fabric.bridge(), fabric.alias());
-    let [vxlan, tap] = fabric_ports(&bridge);
     if is_made(links, fabric, &bridge).await? {
         return Ok(hold);
     }
@@ -102,19 +112,73 @@ pub async fn ensure_fabric(links: &Links, layout: &Layout, fabric: &Fabric) -> R
         ..BridgeSpec::new(&bridge)
     };
     links.ensure_bridge(&spec).await?;
+    ensure_ports(links, fabric, &bridge).await?;
+    tracing::info!(tag = %fabric.tag, %bridge, "an overlay network is on this node");
+    Ok(hold)
+}
+
+/// Makes what is missing of the network's two ports, in all VLANs of its guests.
+async fn ensure_ports(links: &Links, fabric: &Fabric, bridge: &str) -> Result<(), NicTagError> {
+    let [vxlan, tap] = fabric_ports(bridge);
+    let alias = fabric.alias();
     let device =
         VxlanSpec { name: &vxlan, vni: fabric.vnet, local: fabric.underlay, port: fabric.port, mtu: fabric.mtu, alias: Some(&alias) };
     links.ensure_vxlan(&device).await?;
     Tap::ensure(links.netns(), &tap)?;
     links.set_mtu(&tap, fabric.mtu).await?;
+    let mut vlans = BTreeSet::new();
+    if vlan_support()? {
+        for guest in guests(links, &bridges(links, bridge).await?).await? {
+            // Untagged frames have the bridge's own VLAN, in which every port is (ruling 19).
+            vlans.extend(links.vlans(&guest).await?.into_iter().map(|vlan| vlan.vid).filter(|vid| *vid != 1));
+        }
+    }
     for (port, flags) in [(&vxlan, PortFlags::TUNNEL), (&tap, PortFlags::ORACLE)] {
         links.disable_ipv6(port)?;
-        links.set_bridge(port, Some(&bridge)).await?;
+        links.set_bridge(port, Some(bridge)).await?;
         links.set_port(port, flags).await?;
+        for vid in &vlans {
+            links.add_vlan(port, BridgeVlan { vid: *vid, pvid: false, untagged: false }).await?;
+        }
         links.set_up(port).await?;
     }
-    tracing::info!(tag = %fabric.tag, %bridge, "an overlay network is on this node");
-    Ok(hold)
+    Ok(())
+}
+
+/// Makes anew what somebody took away of the network's two ports while guests are on it. True if something had to be done.
+///
+/// # Errors
+/// As [`ensure_fabric`], and if another changes the network for long.
+pub async fn mend_fabric(links: &Links, layout: &Layout, fabric: &Fabric) -> Result<bool, NicTagError> {
+    let _hold = hold(layout, MEND_PATIENCE)?;
+    let bridge = fabric.bridge();
+    let bridges = bridges(links, &bridge).await?;
+    if bridges.is_empty() || guests(links, &bridges).await?.is_empty() || is_made(links, fabric, &bridge).await? {
+        return Ok(false);
+    }
+    check_underlay(links, fabric).await?;
+    ensure_ports(links, fabric, &bridge).await?;
+    tracing::warn!(tag = %fabric.tag, %bridge, "an overlay network had lost a link, which was made anew");
+    Ok(true)
+}
+
+/// The network's bridges, the first of which is `first`.
+async fn bridges(links: &Links, first: &str) -> Result<Vec<String>, NicTagError> {
+    let mut bridges = Vec::new();
+    while let Some(bridge) = links.get(&further::name(first, bridges.len())).await? {
+        bridges.push(bridge.name);
+    }
+    Ok(bridges)
+}
+
+/// The guests' ports of these bridges.
+async fn guests(links: &Links, bridges: &[String]) -> Result<Vec<String>, NicTagError> {
+    let mut guests = Vec::new();
+    for bridge in bridges {
+        let ports = links.ports(bridge).await?;
+        guests.extend(ports.into_iter().map(|port| port.name).filter(|name| name.starts_with(INSTANCE_LINK)));
+    }
+    Ok(guests)
 }
 
 async fn check_underlay(links: &Links, fabric: &Fabric) -> Result<(), NicTagError> {
@@ -154,16 +218,11 @@ async fn is_made(links: &Links, fabric: &Fabric, bridge: &str) -> Result<bool, N
 /// # Errors
 /// When the kernel refuses.
 pub async fn release_fabric(links: &Links, layout: &Layout, fabric: &Fabric) -> Result<bool, NicTagError> {
-    let _hold = hold(layout)?;
+    let _hold = hold(layout, PATIENCE)?;
     let first = fabric.bridge();
-    let mut bridges = Vec::new();
-    while let Some(bridge) = links.get(&further::name(&first, bridges.len())).await? {
-        bridges.push(bridge.name);
-    }
-    for bridge in &bridges {
-        if links.ports(bridge).await?.iter().any(|port| port.name.starts_with(INSTANCE_LINK)) {
-            return Ok(false);
-        }
+    let bridges = bridges(links, &first).await?;
+    if !guests(links, &bridges).await?.is_empty() {
+        return Ok(false);
     }
     for (number, bridge) in bridges.iter().enumerate().rev() {
         if number > 0 {
@@ -178,20 +237,28 @@ pub async fn release_fabric(links: &Links, layout: &Layout, fabric: &Fabric) -> 
     Ok(true)
 }
 
-/// The overlay networks of `overlay` that are whole on this node now.
+/// The overlay networks of `overlay` that are on this node now.
 ///
 /// # Errors
 /// When links cannot be listed.
-pub async fn fabric_parts(links: &Links, overlay: &NicTag) -> Result<Vec<FabricPart>, NicTagError> {
+pub async fn fabric_parts(links: &Links, overlay: &NicTag) -> Result<FabricParts, NicTagError> {
     let all = links.list().await?;
-    let part = |bridge: &Link| -> Option<FabricPart> {
-        let tag: NicTag = bridge.alias.as_deref()?.strip_prefix(ALIAS)?.parse().ok()?;
-        let (name, _) = tag.as_str().split_once('/')?;
-        let here = name == overlay.as_str() && bridge_of(&Provider::Nothing, &tag) == bridge.name;
+    let mut parts = FabricParts::default();
+    for bridge in all.iter().filter(|link| link.kind == LinkKind::Bridge) {
+        let Some(tag) = bridge.alias.as_deref().and_then(|alias| alias.strip_prefix(ALIAS)?.parse::<NicTag>().ok()) else { continue };
+        let here = tag.as_str().split_once('/').is_some_and(|(name, _)| name == overlay.as_str());
+        if !here || bridge_of(&Provider::Nothing, &tag) != bridge.name {
+            continue;
+        }
         let [vxlan, tap] = fabric_ports(&bridge.name);
         let port = |name: &str| all.iter().find(|link| link.name == name && link.master == Some(bridge.index) && link.up);
-        let (tap_index, _) = (port(&tap)?.index, port(&vxlan)?);
-        here.then(|| FabricPart { tag, bridge: bridge.name.clone(), vlans: bridge.vlan_filtering == Some(true), vxlan, tap, tap_index })
-    };
-    Ok(all.iter().filter(|link| link.kind == LinkKind::Bridge).filter_map(part).collect())
+        match (port(&tap), port(&vxlan)) {
+            (Some(Link { index: tap_index, .. }), Some(_)) => {
+                let (bridge, vlans, tap_index) = (bridge.name.clone(), bridge.vlan_filtering == Some(true), *tap_index);
+                parts.whole.push(FabricPart { tag, bridge, vlans, vxlan, tap, tap_index });
+            }
+            _ => parts.broken.push(tag),
+        }
+    }
+    Ok(parts)
 }

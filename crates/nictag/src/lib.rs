@@ -22,7 +22,7 @@ mod vlan;
 pub use bridges::{BridgeReport, TagProblem, TagReport, TagStatus};
 pub use change::TagUpdate;
 pub use error::NicTagError;
-pub use fabric::{Fabric, FabricHold, FabricPart, ensure_fabric, fabric_parts, release_fabric};
+pub use fabric::{Fabric, FabricHold, FabricPart, FabricParts, ensure_fabric, fabric_parts, mend_fabric, release_fabric};
 pub use port::{Port, set_port, set_port_within};
 pub use tags::{NicTags, Tag};
 pub use triton_netconf::{Overlay, Provider};

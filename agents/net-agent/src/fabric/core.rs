@@ -115,9 +115,9 @@ impl Core {
         self.parts.remove(&vnet);
     }
 
-    /// A frame of the network's asks something.
-    pub(crate) fn hear(&mut self, vnet: Vnet, question: Question, now: Instant) {
-        let Some(part) = self.parts.get_mut(&vnet) else { return };
+    /// A frame of the network's asks something. True if only portolan can say.
+    pub(crate) fn hear(&mut self, vnet: Vnet, question: Question, now: Instant) -> bool {
+        let Some(part) = self.parts.get_mut(&vnet) else { return false };
         let (key, asker, vlan) = match question {
             Question::Where { mac, vlan } => (Key::Mac(mac), None, vlan),
             // Nobody but its own node knows it, and that by its MAC address.
@@ -132,12 +132,14 @@ impl Core {
                 part.remember(ip, asker);
                 say(&mut self.out, vnet, &asker, ip, mac);
             }
-            return;
+            return false;
         }
-        if !part.is_nobody_s(key, now) {
-            part.wait(key, asker, &[vlan], now);
-            self.pump(now);
+        if part.is_nobody_s(key, now) {
+            return false;
         }
+        part.wait(key, asker, &[vlan], now);
+        self.pump(now);
+        true
     }
 
     /// Portolan can be asked.

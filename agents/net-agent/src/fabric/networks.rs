@@ -4,8 +4,9 @@ use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
 use tokio::{sync::mpsc, task::AbortHandle};
 use triton_agent::chain;
+use triton_files::Layout;
 use triton_link::{FdbEntry, Links, Remote, Tap};
-use triton_nictag::{FabricPart, NicTagError, fabric_parts};
+use triton_nictag::{Fabric, FabricPart, NicTagError, Overlay, fabric_parts, mend_fabric};
 use triton_svp::{Underlay, Vnet};
 use triton_types::{Mac, NicTag};
 
@@ -50,15 +51,15 @@ impl Drop for Network {
 /// The networks that are read.
 pub(super) struct Networks {
     links: Links,
-    overlay: NicTag,
-    port: u16,
+    layout: Layout,
+    overlay: Overlay,
     heard: mpsc::Sender<Heard>,
     all: BTreeMap<Vnet, Network>,
 }
 
 impl Networks {
-    pub(super) fn new(links: Links, overlay: NicTag, port: u16, heard: mpsc::Sender<Heard>) -> Self {
-        Self { links, overlay, port, heard, all: BTreeMap::new() }
+    pub(super) fn new(links: Links, layout: Layout, overlay: Overlay, heard: mpsc::Sender<Heard>) -> Self {
+        Self { links, layout, overlay, heard, all: BTreeMap::new() }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -67,9 +68,9 @@ impl Networks {
 
     /// Compares with the kernel.
     pub(super) async fn look(&mut self) -> Result<Look, NicTagError> {
-        let parts = fabric_parts(&self.links, &self.overlay).await?;
-        let number = |part: &FabricPart| Vnet::new(part.tag.as_str().split_once('/')?.1.parse().ok()?);
-        let here: BTreeMap<Vnet, FabricPart> = parts.into_iter().filter_map(|part| Some((number(&part)?, part))).collect();
+        let parts = fabric_parts(&self.links, &self.overlay.name).await?;
+        let here: BTreeMap<Vnet, FabricPart> =
+            parts.whole.into_iter().filter_map(|part| Some((number(&part.tag)?, part))).collect();
         let is_gone = |vnet: &Vnet, network: &Network| here.get(vnet) != Some(&network.part) || network.reader.is_finished();
         let gone: Vec<Vnet> = self.all.iter().filter(|(vnet, network)| is_gone(vnet, network)).map(|(vnet, _)| *vnet).collect();
         gone.iter().for_each(|vnet| drop(self.all.remove(vnet)));
@@ -83,11 +84,25 @@ impl Networks {
                 // Other networks go on.
                 Err(error) => {
                     whole = false;
-                    tracing::warn!(overlay = %self.overlay, %vnet, error = %chain(&error), "an overlay network is not looked after yet");
+                    tracing::warn!(overlay = %self.overlay.name, %vnet, error = %chain(&error), "an overlay network is not looked after yet");
                 }
             }
         }
+        for tag in parts.broken {
+            if let Err(error) = self.mend(tag.clone()).await {
+                whole = false;
+                tracing::warn!(%tag, error = %chain(&error), "an overlay network lacks a link");
+            }
+        }
         Ok(Look { gone, new, whole })
+    }
+
+    /// What it makes is an event, and so the next look's.
+    async fn mend(&self, tag: NicTag) -> Result<(), NicTagError> {
+        let Some(vnet) = number(&tag) else { return Ok(()) };
+        let Overlay { underlay, port, mtu, .. } = self.overlay;
+        mend_fabric(&self.links, &self.layout, &Fabric { tag, vnet: vnet.number(), underlay, port, mtu }).await?;
+        Ok(())
     }
 
     /// Begins to read a network's tap.
@@ -112,7 +127,7 @@ impl Networks {
             of_it.map(|entry| entry.vlan.filter(|vlan| *vlan != 1).unwrap_or(0)).collect()
         };
         let known = |remote: &Remote| {
-            let at = Underlay { ip: remote.ip, port: remote.port.unwrap_or(self.port) };
+            let at = Underlay { ip: remote.ip, port: remote.port.unwrap_or(self.overlay.port) };
             (Mac(remote.mac), at, vlans(remote.mac))
         };
         Ok(remotes.iter().map(known).collect())
@@ -133,7 +148,7 @@ impl Networks {
             }
         };
         if let Err(error) = result {
-            tracing::warn!(overlay = %self.overlay, error = %chain(&error), "what is known of an overlay network was not told to the kernel");
+            tracing::warn!(overlay = %self.overlay.name, error = %chain(&error), "what is known of an overlay network was not told to the kernel");
         }
     }
 
@@ -143,11 +158,11 @@ impl Networks {
 
     async fn learn(&self, vnet: Vnet, mac: Mac, vlan: u16, at: Underlay) -> Result<(), triton_link::LinkError> {
         let Some(Network { part, .. }) = self.all.get(&vnet) else { return Ok(()) };
-        let remote = Remote { mac: mac.0, ip: at.ip, port: (at.port != self.port).then_some(at.port) };
+        let remote = Remote { mac: mac.0, ip: at.ip, port: (at.port != self.overlay.port).then_some(at.port) };
         self.links.add_remote(&part.vxlan, remote).await?;
         if !self.links.offer_fdb(&part.vxlan, Self::entry(part, mac, vlan)).await? {
             // An instance that came here: portolan does not know yet, its bridge does.
-            tracing::info!(overlay = %self.overlay, %vnet, %mac, "portolan has an address on another node that is on this one");
+            tracing::info!(overlay = %self.overlay.name, %vnet, %mac, "portolan has an address on another node that is on this one");
         }
         Ok(())
     }
@@ -162,6 +177,11 @@ impl Networks {
         }
         self.links.remove_remote(&part.vxlan, mac.0).await
     }
+}
+
+/// The number of the network with this tag.
+fn number(tag: &NicTag) -> Option<Vnet> {
+    Vnet::new(tag.as_str().split_once('/')?.1.parse().ok()?)
 }
 
 /// Passes a network's questions on, as many as it may ask. Ends when its tap is gone.

@@ -16,6 +16,10 @@ use triton_svp::{Decoder, Message, encode};
 
 /// How long a connection may take to be made, and bytes to be taken.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// First pauses after which it is tried again at the latest while somebody waits for it.
+const WANTED: u32 = 5;
+/// First pauses after which it is tried again at the latest in any case.
+const LONGEST: u32 = 60;
 
 type Attempt = Pin<Box<dyn Future<Output = io::Result<TcpStream>> + Send>>;
 
@@ -41,13 +45,17 @@ pub(crate) struct Portolan {
     host: (String, u16),
     state: State,
     pauses: Backoff,
+    /// The longest pause after the last attempt for one that somebody waits for.
+    wanted: Duration,
+    lost: Instant,
     buffer: Vec<u8>,
 }
 
 impl Portolan {
     pub(crate) fn new(host: String, port: u16, pause: Duration) -> Self {
-        let pauses = Backoff::new(pause, 2.0, pause * 60, 0.3);
-        Self { host: (host, port), state: State::Waiting(Instant::now()), pauses, buffer: vec![0; 4096] }
+        let pauses = Backoff::new(pause, 2.0, pause * LONGEST, 0.3);
+        let now = Instant::now();
+        Self { host: (host, port), state: State::Waiting(now), pauses, wanted: pause * WANTED, lost: now, buffer: vec![0; 4096] }
     }
 
     /// The next event. May be given up while it waits; nothing is lost then.
@@ -97,9 +105,17 @@ impl Portolan {
         self.pauses.reset();
     }
 
+    /// Somebody waits for an answer: if there is no connection, the next attempt comes soon. To be called however often.
+    pub(crate) fn wanted(&mut self) {
+        if let State::Waiting(until) = &mut self.state {
+            *until = (*until).min(self.lost + self.wanted);
+        }
+    }
+
     /// Gives the connection up, if there is one.
     pub(crate) fn lose(&mut self, reason: String) -> Event {
-        self.state = State::Waiting(Instant::now() + self.pauses.next_delay());
+        self.lost = Instant::now();
+        self.state = State::Waiting(self.lost + self.pauses.next_delay());
         Event::Lost(reason)
     }
 
@@ -123,4 +139,31 @@ fn all(decoder: &mut Decoder) -> Result<Vec<Message>, triton_svp::SvpError> {
         messages.push(message);
     }
     Ok(messages)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn waits(portolan: &Portolan) -> Duration {
+        let State::Waiting(until) = portolan.state else { panic!("it does not wait") };
+        until - portolan.lost
+    }
+
+    #[test]
+    fn pauses_grow_unless_somebody_waits_for_an_answer() {
+        let mut portolan = Portolan::new("portolan".to_owned(), 1296, Duration::from_secs(1));
+        for attempt in 1..=20 {
+            portolan.lose("down".to_owned());
+            let alone = waits(&portolan);
+            for _ in 0..3 {
+                portolan.wanted();
+                assert_eq!(waits(&portolan), alone.min(Duration::from_secs(5)), "attempt {attempt}");
+            }
+            assert!(attempt < 12 || alone > Duration::from_secs(30), "attempt {attempt}: {alone:?}");
+        }
+        portolan.is_well();
+        portolan.lose("down".to_owned());
+        assert!(waits(&portolan) < Duration::from_secs(2));
+    }
 }

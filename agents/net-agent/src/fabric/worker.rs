@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 use triton_agent::chain;
+use triton_files::Layout;
 use triton_link::{LinkError, LinkEvent, LinkEvents, Links, NetNs};
 use triton_netconf::{BRIDGE_PREFIX, TRUNK_PREFIXES};
 use triton_nictag::Overlay;
@@ -26,10 +27,10 @@ const LOOK: Duration = Duration::from_secs(30);
 const GATHER: Duration = Duration::from_millis(20);
 
 /// For ever, through all failures.
-pub(super) async fn run(overlay: Overlay, netns: NetNs, numbers: Numbers, pace: FabricPace) {
+pub(super) async fn run(overlay: Overlay, layout: Layout, netns: NetNs, numbers: Numbers, pace: FabricPace) {
     loop {
         let error = match LinkEvents::open(&netns) {
-            Ok(events) => Worker::new(&overlay, &netns, &numbers, pace).run(events).await,
+            Ok(events) => Worker::new(&overlay, &layout, &netns, &numbers, pace).run(events).await,
             Err(error) => error,
         };
         tracing::warn!(overlay = %overlay.name, error = %chain(&error), "overlay networks are not looked after");
@@ -50,13 +51,13 @@ struct Worker<'a> {
 }
 
 impl<'a> Worker<'a> {
-    fn new(overlay: &'a Overlay, netns: &NetNs, numbers: &'a Numbers, pace: FabricPace) -> Self {
+    fn new(overlay: &'a Overlay, layout: &Layout, netns: &NetNs, numbers: &'a Numbers, pace: FabricPace) -> Self {
         let (to, heard) = mpsc::channel(HEARD);
         Self {
             overlay,
             numbers,
             core: Core::new(overlay.underlay, pace.times),
-            networks: Networks::new(Links::of(netns.clone()), overlay.name.clone(), overlay.port, to),
+            networks: Networks::new(Links::of(netns.clone()), layout.clone(), overlay.clone(), to),
             portolan: Portolan::new(overlay.portolan.clone(), overlay.portolan_port, pace.pause),
             heard,
             said: false,
@@ -79,7 +80,9 @@ impl<'a> Worker<'a> {
                     Ok(_) => look_at = look_at.min(Instant::now() + GATHER),
                     Err(error) => return error,
                 },
-                Some((vnet, question)) = self.heard.recv() => self.core.hear(vnet, question, Instant::now()),
+                Some((vnet, question)) = self.heard.recv() => if self.core.hear(vnet, question, Instant::now()) {
+                    self.portolan.wanted();
+                },
                 event = self.portolan.next() => self.portolan_says(event),
                 () = tokio::time::sleep_until(look_at.into()) => {}
                 _ = beat.tick() => if !self.core.tick(Instant::now()) {

@@ -236,11 +236,15 @@ impl Lab {
         gone
     }
 
+    /// The network's VXLAN device and tap at the node.
+    pub(crate) fn ports(&self, node: usize, vnet: u32) -> [String; 2] {
+        triton_netconf::fabric_ports(&self.nodes[node].fabric(vnet).bridge())
+    }
+
     /// Frames that the node sent to others in this network, or tried to.
     pub(crate) fn sent(&self, node: usize, vnet: u32) -> u64 {
-        let node = &self.nodes[node];
-        let [device, _] = triton_netconf::fabric_ports(&node.fabric(vnet).bridge());
-        let stats = self.runtime.block_on(node.links.stats(&device)).unwrap();
+        let [device, _] = self.ports(node, vnet);
+        let stats = self.runtime.block_on(self.nodes[node].links.stats(&device)).unwrap();
         stats.tx_packets + stats.tx_dropped + stats.tx_errors
     }
 
