@@ -42,13 +42,15 @@ pub(crate) enum Style {
     /// The difference to what the directory holds (an OCI layer): it replaces whole trees, its whiteouts have been applied before,
     /// and devices are no part of it.
     Layer,
+    /// All of it, below a directory in which parts of it are mounts that its caller made, such as an instance's volumes.
+    Tree,
 }
 
 impl Style {
     fn prefix(self) -> &'static str {
         match self {
             Self::Whole(prefix) => prefix,
-            Self::Layer => "",
+            Self::Layer | Self::Tree => "",
         }
     }
 }
@@ -193,14 +195,14 @@ fn each_entry<R: Read>(
     Ok(())
 }
 
-/// Unpacks a whole archive into the existing, private directory `target`, with the care that images need. How much it may
-/// hold is the caller's to bound, by what it lets `reader` give.
+/// Unpacks a whole archive into the existing, private directory `target`, with the care that images need; what is mounted below it is a part
+/// of it. How much it may hold is the caller's to bound, by what it lets `reader` give.
 ///
 /// # Errors
 /// At the first entry that cannot be unpacked as it is; the caller removes what was unpacked.
 pub fn unpack_tree(reader: impl Read, target: &Path, cancel: &CancelToken) -> Result<(), UnpackError> {
     let bounds = Bounds { bytes: u64::MAX / 4, entries: u64::MAX };
-    unpack(reader, target, Style::Whole(""), bounds, cancel).map(drop)
+    unpack(reader, target, Style::Tree, bounds, cancel).map(drop)
 }
 
 #[cfg(test)]

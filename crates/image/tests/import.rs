@@ -408,6 +408,15 @@ fn a_full_pool_is_said_and_nothing_stays() {
 }
 
 #[test]
+fn an_instances_tree_goes_into_what_is_mounted_below_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let volume = Tmpfs::mount(&directory.path().join("volumes/one"));
+    let archive = tar(&[("volumes/one/kept/file", b"content")]);
+    triton_image::unpack_tree(archive.as_slice(), directory.path(), &CancelToken::default()).unwrap();
+    assert_eq!(fs::read_to_string(volume.0.join("kept/file")).unwrap(), "content");
+}
+
+#[test]
 fn a_cancelled_import_ends_soon_and_keeps_only_its_download() {
     let (server, node, uuid) = (Imgapi::start(), Node::new(), ImageUuid::random());
     server.add(uuid, "lxd", &json!({}), vec![("gzip", combined("hello"))]);

@@ -44,10 +44,12 @@ pub(super) fn system(action: &'static str) -> impl Fn(Errno) -> UnpackFailure {
     }
 }
 
-fn how() -> OpenHow {
-    OpenHow::new()
-        .flags(OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC)
-        .resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS | ResolveFlag::RESOLVE_NO_XDEV)
+fn how(style: Style) -> OpenHow {
+    let within = ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS;
+    OpenHow::new().flags(OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC).resolve(match style {
+        Style::Whole(_) | Style::Layer => within | ResolveFlag::RESOLVE_NO_XDEV,
+        Style::Tree => within,
+    })
 }
 
 impl Target {
@@ -84,16 +86,16 @@ impl Target {
         if path.as_os_str().is_empty() {
             return clone();
         }
-        match openat2(&self.root, path, how()) {
+        match openat2(&self.root, path, how(self.style)) {
             Err(Errno::ENOENT) if create => {}
             other => return other.map_err(system("enter a directory")),
         }
         let mut directory = clone()?;
         for name in path.iter() {
-            directory = match openat2(&directory, name, how()) {
+            directory = match openat2(&directory, name, how(self.style)) {
                 Err(Errno::ENOENT) => {
                     mkdirat(&directory, name, Mode::from_bits_truncate(0o755)).map_err(system("make a directory"))?;
-                    openat2(&directory, name, how()).map_err(system("enter a directory"))?
+                    openat2(&directory, name, how(self.style)).map_err(system("enter a directory"))?
                 }
                 other => other.map_err(system("enter a directory"))?,
             };
