@@ -7,6 +7,10 @@ use std::{
 
 use tokio::time::Instant;
 
+/// Longest wait. Whoever owes more is forgiven the rest: clients wait 45 s (metadata.md section 2.6), and a guest that did much at once, or
+/// whose host is slow, is not to be without answers for minutes afterwards.
+const LONGEST: Duration = Duration::from_secs(30);
+
 /// Admits `rate` uses per second, and `burst` at once after a pause.
 #[derive(Debug)]
 pub(crate) struct Bucket {
@@ -39,8 +43,9 @@ impl Bucket {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let (tokens, then) = *state;
         let tokens = (tokens + now.saturating_duration_since(then).as_secs_f64() * self.rate).min(self.burst) - wanted;
+        let tokens = tokens.max(-self.rate * LONGEST.as_secs_f64());
         *state = (tokens, now);
-        if tokens >= 0.0 { Duration::ZERO } else { Duration::try_from_secs_f64(-tokens / self.rate).unwrap_or(Duration::MAX) }
+        if tokens >= 0.0 { Duration::ZERO } else { Duration::try_from_secs_f64(-tokens / self.rate).unwrap_or(LONGEST) }
     }
 }
 
@@ -69,5 +74,24 @@ mod tests {
         assert_eq!(begin.elapsed(), Duration::ZERO, "a long pause saves no more than the burst");
         bucket.take().await;
         assert!(begin.elapsed() >= Duration::from_millis(90));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_waits_longer_than_clients_do() {
+        let bucket = std::sync::Arc::new(Bucket::new((0.02, 0.25)));
+        let begin = Instant::now();
+        let waiters: Vec<_> = (0..32)
+            .map(|_| {
+                let bucket = bucket.clone();
+                tokio::spawn(async move { bucket.spend(1.0).await })
+            })
+            .collect();
+        for waiter in waiters {
+            waiter.await.unwrap();
+        }
+        let took = begin.elapsed();
+        assert!(took >= Duration::from_secs(29) && took < Duration::from_secs(31), "{took:?}");
+        bucket.take().await;
+        assert!(begin.elapsed() > took + Duration::from_secs(25), "and what is forgiven is not for nothing");
     }
 }
