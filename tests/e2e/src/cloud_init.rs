@@ -29,6 +29,13 @@ const PACKAGES: [&str; 16] = [
     "python3-json-pointer",
 ];
 
+/// What asks with its classes, by name.
+const SCRIPTS: [(&str, &str); 3] = [
+    ("clouds", include_str!("../cloud-init/clouds.py")),
+    ("nocloud", include_str!("../cloud-init/nocloud.py")),
+    ("smartos", include_str!("../cloud-init/smartos.py")),
+];
+
 /// cloud-init, ready to be run.
 #[derive(Debug)]
 pub struct CloudInit(PathBuf);
@@ -59,20 +66,31 @@ impl CloudInit {
             command.args(["300", "apt-get", "-q", "-o", "APT::Sandbox::User=root"]).args(args).current_dir(folder);
             command.output().expect("apt-get can be run: a Debian machine is needed")
         };
-        let download = || apt(&[&["download"], &PACKAGES[..]].concat());
-        let mut downloaded = download();
-        if !downloaded.status.success() {
-            // A new machine has no package lists, or old ones.
-            apt(&["update"]);
-            downloaded = download();
+        let packages = || -> Vec<PathBuf> {
+            let files = fs::read_dir(folder).expect("disk").flatten().map(|entry| entry.path());
+            files.filter(|file| file.extension().is_some_and(|ending| ending == "deb")).collect()
+        };
+        // A compute node has no mirror: it is given them.
+        if packages().len() < PACKAGES.len() {
+            let download = || apt(&[&["download"], &PACKAGES[..]].concat());
+            let mut downloaded = download();
+            if !downloaded.status.success() {
+                // A new machine has no package lists, or old ones.
+                apt(&["update"]);
+                downloaded = download();
+            }
+            let said = String::from_utf8_lossy(&downloaded.stderr).into_owned();
+            assert!(downloaded.status.success(), "these Debian packages cannot be downloaded: {}\n{said}", PACKAGES.join(", "));
         }
-        let said = String::from_utf8_lossy(&downloaded.stderr).into_owned();
-        assert!(downloaded.status.success(), "these Debian packages cannot be downloaded: {}\n{said}", PACKAGES.join(", "));
         let new = folder.join("new");
         let _ = fs::remove_dir_all(&new);
-        for entry in fs::read_dir(folder).expect("disk").flatten().filter(|entry| entry.path().extension().is_some_and(|e| e == "deb")) {
-            let status = Command::new("dpkg-deb").arg("-x").args([&entry.path(), &new]).status().expect("dpkg-deb can be run");
-            assert!(status.success(), "{} cannot be unpacked", entry.path().display());
+        for package in packages() {
+            let status = Command::new("dpkg-deb").arg("-x").args([&package, &new]).status().expect("dpkg-deb can be run");
+            if !status.success() {
+                // What a download that was ended left: the next call has it anew.
+                let _ = fs::remove_file(&package);
+                panic!("{} cannot be unpacked", package.display());
+            }
         }
         fs::rename(&new, root).expect("disk");
     }
@@ -82,7 +100,7 @@ impl CloudInit {
         &self.0
     }
 
-    /// Runs one of the scripts of `tests/e2e/cloud-init`, and returns what it printed.
+    /// Runs one of the scripts of `tests/e2e/cloud-init`, by its name without ending, and returns what it printed.
     ///
     /// # Panics
     /// When it fails.
@@ -104,8 +122,8 @@ impl CloudInit {
 
     #[track_caller]
     fn finish(&self, mut command: Command, script: &str, args: &[&str]) -> Value {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("cloud-init").join(script);
-        command.args(["120", PYTHON]).arg(script).args(args);
+        let (_, text) = SCRIPTS.iter().find(|(name, _)| *name == script).expect("a script of this project");
+        command.args(["120", PYTHON, "-c", text]).args(args);
         command.env("PYTHONPATH", self.0.join("usr/lib/python3/dist-packages")).env("PYTHONDONTWRITEBYTECODE", "1");
         let output = command.output().expect("Python can be run");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

@@ -154,7 +154,7 @@ fn what_a_guest_leaves_in_the_place_of_its_mounts_hurts_nobody() {
     let node = Node::with_image("metadata-attack");
     let service = MetadataService::start(&node);
     let uuid = node.create(&payload(&node, 5));
-    let bait = node.layout().at("/var/tmp/bait");
+    let bait = node.layout().at("/var/tmp/bait-of-images");
     fs::create_dir_all(&bait).unwrap();
     let root = node.layout().at("/zones").join(&uuid).join("root");
     let bait = bait.to_str().unwrap();

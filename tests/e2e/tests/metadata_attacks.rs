@@ -85,7 +85,7 @@ fn targets_that_change_while_a_guest_starts_lead_nowhere() {
     let uuid = node.create(&node.payload(5));
     node.vmadm(&["stop", &uuid, "-F"]).ok();
     let root = node.layout().at("/zones").join(&uuid).join("root");
-    let bait = node.layout().at("/var/tmp/bait");
+    let bait = node.layout().at("/var/tmp/bait-of-the-race");
     fs::create_dir_all(bait.join("usr")).unwrap();
     fs::create_dir_all(bait.join("ttyS1")).unwrap();
     let pairs: Vec<_> = [".zonecontrol", "native", "dev"]
@@ -142,7 +142,7 @@ fn targets_that_change_while_a_guest_starts_lead_nowhere() {
 fn the_documents_are_the_hosts_whatever_an_image_or_a_guest_puts_beside_them() {
     let node = Node::with_image("metadata-config");
     let service = MetadataService::start(&node);
-    let bait = node.layout().at("/var/tmp/bait");
+    let bait = node.layout().at("/var/tmp/bait-of-the-documents");
     fs::create_dir_all(&bait).unwrap();
     let image = node.layout().at("/zones").join(IMAGE_UUID);
     if !node.is_machine() {

@@ -37,7 +37,7 @@ fn the_client_classes_of_the_smartos_data_source_learn_everything_over_both_tran
     let config = fs::read_to_string(node.layout().runtime(id).join("lxc.conf")).unwrap();
     let device = config.lines().find_map(|line| line.split_once(" dev/ttyS1 ")?.0.strip_prefix("lxc.mount.entry = ")).unwrap();
     let told = [("socket", short.join("metadata.sock").to_string_lossy().into_owned()), ("serial", device.to_owned())]
-        .map(|(kind, path)| cloud_init.run("smartos.py", &[kind, &path]));
+        .map(|(kind, path)| cloud_init.run("smartos", &[kind, &path]));
     fs::remove_file(&short).unwrap();
     for told in told {
         for (name, value) in [
@@ -85,7 +85,7 @@ fn the_seed_means_to_cloud_init_what_it_says() {
     node.vmadm(&["stop", &uuid, "-F"]).ok();
     fs::create_dir_all(zonepath.join("seed")).unwrap();
     node.vmadm(&["start", &uuid]).ok();
-    let told = cloud_init.run("nocloud.py", &[zonepath.join("seed").to_str().unwrap()]);
+    let told = cloud_init.run("nocloud", &[zonepath.join("seed").to_str().unwrap()]);
     assert_eq!(
         told["meta"],
         json!({"instance-id": uuid, "local-hostname": "web5", "public-keys": ["ssh-ed25519 AAAA one", "ssh-rsa BBBB two"]})
@@ -113,9 +113,9 @@ fn the_boot_script_runs_the_operators_script_then_the_users_at_each_boot() {
     payload["customer_metadata"] = json!({"user-script": "echo user >> /order; cp /var/db/mdata-user-data /seen", "user-data": "data"});
     payload["internal_metadata"] = json!({"operator-script": "#!/bin/sh\necho operator >> /order\nexit 7\n"});
     let uuid = node.create(&payload);
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../../crates/instance/src/seed_boot.sh");
+    let script = include_str!("../../../crates/instance/src/seed_boot.sh");
     let root = node.layout().at("/zones").join(&uuid).join("root");
-    fs::copy(script, root.join("etc/rc.local")).unwrap();
+    fs::write(root.join("etc/rc.local"), script).unwrap();
     fs::set_permissions(root.join("etc/rc.local"), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     for applet in ["head", "mv"] {
         std::os::unix::fs::symlink("busybox", root.join("bin").join(applet)).unwrap();

@@ -279,7 +279,7 @@ fn cloud_init_learns_from_it_as_from_openstack_and_from_ec2() {
             service.restart();
             await_doors(&service, 1);
         }
-        let told = cloud_init.run_in(pid(&node, &uuid), "clouds.py", &[kind, macs[0], macs[1]]);
+        let told = cloud_init.run_in(pid(&node, &uuid), "clouds", &[kind, macs[0], macs[1]]);
         assert_eq!(told["found"], true, "{kind}");
         for (name, value) in [
             ("instance-id", json!(uuid)),

@@ -101,70 +101,75 @@ fn cable(one: &Node, other: &Node) {
     holder.wait().unwrap();
 }
 
-#[test]
-fn a_stopped_instance_moves_with_its_data_and_nothing_is_lost_when_that_breaks_off() {
-    let (one, other) = (Node::with_image("migrate-source"), Node::new("migrate-target"));
-    cable(&one, &other);
-    let (source, target) = (End::start(&one, "10.99.0.1"), End::start(&other, "10.99.0.2"));
-    let before = (one.traces(), other.traces());
-    let uuid = one.create(&one.payload(5));
-    one.guest(&uuid, "echo precious >/data; chown 33:33 /data; dd if=/dev/zero of=/big bs=1M count=3 2>/dev/null");
+/// A machine is one node: two booted ones are `cargo xtask vm test pair`.
+mod two_nodes {
+    use super::*;
 
-    // A live state does not move, and that is said by name.
-    let reply = source.migrate(&uuid, "sync");
-    assert!(reply.status == 500 && reply.body.contains("live migration is not available on Linux compute nodes"), "{}", reply.body);
-    assert_eq!(source.migrate(&uuid, "dance").json()["error"], "Unexpected payload.action: dance");
-    assert_eq!(source.task("machine_shutdown", &json!({"uuid": uuid, "force": true})).status, 200);
+    #[test]
+    fn a_stopped_instance_moves_with_its_data_and_nothing_is_lost_when_that_breaks_off() {
+        let (one, other) = (Node::with_image("migrate-source"), Node::new("migrate-target"));
+        cable(&one, &other);
+        let (source, target) = (End::start(&one, "10.99.0.1"), End::start(&other, "10.99.0.2"));
+        let before = (one.traces(), other.traces());
+        let uuid = one.create(&one.payload(5));
+        one.guest(&uuid, "echo precious >/data; chown 33:33 /data; dd if=/dev/zero of=/big bs=1M count=3 2>/dev/null");
 
-    // Begin.
-    assert!(source.migrate(&uuid, "estimate").json()["size"].as_u64().unwrap() > 3 << 20);
-    assert_eq!(source.migrate(&uuid, "get-filesystem-details").json(), json!({"quotaStr": "1G", "reservationStr": "none"}));
-    // The target's end is ended before it has all of it: nothing is there, and the source is as it was.
-    let port = target.open(&uuid, "receive");
-    let mut early = BufReader::new(target.connect(port).unwrap());
-    let request = json!({"command": "sync", "eventId": 1, "format": "triton-linux-instance"});
-    assert_eq!(command(&mut early, &request).0["type"], "response");
-    early.get_mut().write_all(b"triton-linux-instance 1\n\0\0").unwrap();
-    assert_eq!(target.migrate(&uuid, "kill_migration_process").body, "{}");
-    assert_eq!(early.read_line(&mut String::new()).unwrap_or(0), 0, "it was ended");
-    assert_eq!(target.task("machine_load", &json!({"uuid": uuid, "include_dni": true})).json()["details"]["restCode"], "VmNotFound");
+        // A live state does not move, and that is said by name.
+        let reply = source.migrate(&uuid, "sync");
+        assert!(reply.status == 500 && reply.body.contains("live migration is not available on Linux compute nodes"), "{}", reply.body);
+        assert_eq!(source.migrate(&uuid, "dance").json()["error"], "Unexpected payload.action: dance");
+        assert_eq!(source.task("machine_shutdown", &json!({"uuid": uuid, "force": true})).status, 200);
 
-    // Sync, twice: the second copy takes the place of the first.
-    for round in 1..=2 {
+        // Begin.
+        assert!(source.migrate(&uuid, "estimate").json()["size"].as_u64().unwrap() > 3 << 20);
+        assert_eq!(source.migrate(&uuid, "get-filesystem-details").json(), json!({"quotaStr": "1G", "reservationStr": "none"}));
+        // The target's end is ended before it has all of it: nothing is there, and the source is as it was.
+        let port = target.open(&uuid, "receive");
+        let mut early = BufReader::new(target.connect(port).unwrap());
+        let request = json!({"command": "sync", "eventId": 1, "format": "triton-linux-instance"});
+        assert_eq!(command(&mut early, &request).0["type"], "response");
+        early.get_mut().write_all(b"triton-linux-instance 1\n\0\0").unwrap();
+        assert_eq!(target.migrate(&uuid, "kill_migration_process").body, "{}");
+        assert_eq!(early.read_line(&mut String::new()).unwrap_or(0), 0, "it was ended");
+        assert_eq!(target.task("machine_load", &json!({"uuid": uuid, "include_dni": true})).json()["details"]["restCode"], "VmNotFound");
+
+        // Sync, twice: the second copy takes the place of the first.
+        for round in 1..=2 {
+            let (to, from) = (target.open(&uuid, "receive"), source.open(&uuid, "sync"));
+            let mut control = BufReader::new(source.connect(from).unwrap());
+            assert_eq!(command(&mut control, &json!({"command": "ping", "eventId": 1})).0["type"], "response");
+            let sync = json!({"command": "sync", "eventId": 2, "host": target.address, "port": to});
+            let (answer, progress) = command(&mut control, &sync);
+            assert_eq!(answer, json!({"type": "response", "command": "sync", "eventId": 2}), "round {round}");
+            assert!(progress >= 1);
+            // Nobody listens there any more.
+            let (answer, _) = command(&mut control, &sync);
+            assert_eq!((&answer["type"], &answer["eventId"]), (&json!("error"), &json!(2)), "{answer}");
+            assert_eq!(command(&mut control, &json!({"command": "stop", "eventId": 3})).0["type"], "response");
+            let copy = target.state(&uuid);
+            assert_eq!((&copy["state"], &copy["do_not_inventory"], &copy["autoboot"]), (&json!("stopped"), &json!(true), &json!(false)));
+            assert_eq!(target.task("machine_load", &json!({"uuid": uuid})).json()["details"]["restCode"], "VmNotFound", "hidden");
+            assert_eq!(source.state(&uuid)["state"], "stopped");
+        }
+        // Switch.
+        source.set(&uuid, "set-do-not-inventory", "true");
+        source.set(&uuid, "set-autoboot", "false");
+        target.set(&uuid, "set-do-not-inventory", "false");
+        target.set(&uuid, "set-autoboot", "true");
+        for action in ["setup-filesystem", "set-create-timestamp", "remove-zfs-quota", "restore-zfs-quota", "remove-sync-snapshots"] {
+            assert_eq!(target.migrate(&uuid, action).body, "{}", "{action}");
+        }
+        // One that is in use is never replaced.
         let (to, from) = (target.open(&uuid, "receive"), source.open(&uuid, "sync"));
         let mut control = BufReader::new(source.connect(from).unwrap());
-        assert_eq!(command(&mut control, &json!({"command": "ping", "eventId": 1})).0["type"], "response");
-        let sync = json!({"command": "sync", "eventId": 2, "host": target.address, "port": to});
-        let (answer, progress) = command(&mut control, &sync);
-        assert_eq!(answer, json!({"type": "response", "command": "sync", "eventId": 2}), "round {round}");
-        assert!(progress >= 1);
-        // Nobody listens there any more.
-        let (answer, _) = command(&mut control, &sync);
-        assert_eq!((&answer["type"], &answer["eventId"]), (&json!("error"), &json!(2)), "{answer}");
-        assert_eq!(command(&mut control, &json!({"command": "stop", "eventId": 3})).0["type"], "response");
-        let copy = target.state(&uuid);
-        assert_eq!((&copy["state"], &copy["do_not_inventory"], &copy["autoboot"]), (&json!("stopped"), &json!(true), &json!(false)));
-        assert_eq!(target.task("machine_load", &json!({"uuid": uuid})).json()["details"]["restCode"], "VmNotFound", "hidden");
-        assert_eq!(source.state(&uuid)["state"], "stopped");
+        let (answer, _) = command(&mut control, &json!({"command": "sync", "eventId": 1, "host": target.address, "port": to}));
+        assert!(answer["message"].as_str().is_some_and(|text| text.contains("already exists")), "{answer}");
+        assert_eq!(target.task("machine_boot", &json!({"uuid": uuid})).status, 200);
+        assert_eq!(other.guest(&uuid, "cat /data; stat -c '%u:%g' /data; stat -c %s /big"), "precious\n33:33\n3145728\n");
+        // Cleanup.
+        assert_eq!(source.task("machine_destroy", &json!({"uuid": uuid, "include_dni": true})).body, "{}");
+        assert_eq!(target.task("machine_destroy", &json!({"uuid": uuid})).body, "{}");
+        assert_no_trace(&one, &before.0);
+        assert_no_trace(&other, &before.1);
     }
-    // Switch.
-    source.set(&uuid, "set-do-not-inventory", "true");
-    source.set(&uuid, "set-autoboot", "false");
-    target.set(&uuid, "set-do-not-inventory", "false");
-    target.set(&uuid, "set-autoboot", "true");
-    for action in ["setup-filesystem", "set-create-timestamp", "remove-zfs-quota", "restore-zfs-quota", "remove-sync-snapshots"] {
-        assert_eq!(target.migrate(&uuid, action).body, "{}", "{action}");
-    }
-    // One that is in use is never replaced.
-    let (to, from) = (target.open(&uuid, "receive"), source.open(&uuid, "sync"));
-    let mut control = BufReader::new(source.connect(from).unwrap());
-    let (answer, _) = command(&mut control, &json!({"command": "sync", "eventId": 1, "host": target.address, "port": to}));
-    assert!(answer["message"].as_str().is_some_and(|text| text.contains("already exists")), "{answer}");
-    assert_eq!(target.task("machine_boot", &json!({"uuid": uuid})).status, 200);
-    assert_eq!(other.guest(&uuid, "cat /data; stat -c '%u:%g' /data; stat -c %s /big"), "precious\n33:33\n3145728\n");
-    // Cleanup.
-    assert_eq!(source.task("machine_destroy", &json!({"uuid": uuid, "include_dni": true})).body, "{}");
-    assert_eq!(target.task("machine_destroy", &json!({"uuid": uuid})).body, "{}");
-    assert_no_trace(&one, &before.0);
-    assert_no_trace(&other, &before.1);
 }

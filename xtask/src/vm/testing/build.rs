@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-use super::groups::{GROUPS, Group};
+use super::groups::{GROUPS, Group, OF_TWO};
 use crate::{guest_tools, say::Progress, workspace::cargo};
 
 /// A test program.
@@ -30,7 +30,7 @@ impl TestProgram {
 
     /// True if it has a test whose name contains `filter`.
     pub fn has(&self, filter: Option<&str>) -> bool {
-        let listed = Command::new(&self.file).arg("--list").args(filter).output();
+        let listed = Command::new(&self.file).args(["--list", "--skip", OF_TWO]).args(filter).output();
         listed.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).lines().any(|line| line.ends_with(": test")))
     }
 

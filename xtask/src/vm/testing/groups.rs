@@ -48,6 +48,9 @@ pub const GROUPS: &[Group] = &[
     Group { package: "triton-e2e", tests: "", quick: &["lifecycle", "machine"] },
 ];
 
+/// Tests in a module of this name need two nodes, and the machine is one: tier 2 runs them, and scenarios of pairs show the same.
+pub const OF_TWO: &str = "two_nodes::";
+
 /// Longest run of one program.
 const LIMIT: Duration = Duration::from_secs(2400);
 
@@ -63,6 +66,7 @@ pub fn selection(group: &Group, target: &str, filter: Option<&str>) -> Option<St
 pub fn run(bed: &Bed, test: &TestProgram, filter: Option<&str>) -> Result<Counts> {
     let name = test.file.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let mut words = vec![format!("{BED}/tests/deps/{name}"), "--test-threads".to_owned(), "1".to_owned()];
+    words.extend(["--skip".to_owned(), OF_TWO.to_owned()]);
     words.extend(selection(test.group, &test.target, filter));
     let limit = bed.within(LIMIT)?.as_secs();
     one(limited(bed, &words, limit))

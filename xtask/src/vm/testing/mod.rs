@@ -9,7 +9,7 @@ mod failure;
 mod groups;
 
 use std::{
-    path::Path,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
@@ -147,7 +147,7 @@ fn prepare(bed: &mut Bed, tests: &[TestProgram]) -> Result<()> {
     }
     let beside = ["headnode", "portolan", "escape-probe"].map(|name| stripped(name, "debug"));
     bed.push(&beside.into_iter().collect::<Result<Vec<_>>>()?, &folder)?;
-    userlands(bed, tests)?;
+    debian(bed, tests)?;
     let image = image::ensure(&image::cache_folder(), bed.progress()).context("could not build the image of the guests")?;
     let above = image.file.parent().context("the image has no folder")?;
     bed.push(&[above.join("manifest.json"), image.file.clone()], &format!("{BED}/image"))?;
@@ -164,18 +164,30 @@ fn prepare(bed: &mut Bed, tests: &[TestProgram]) -> Result<()> {
     Ok(())
 }
 
-/// The roots of distributions that tests boot: the node has no mirror of packages, so they are those that tier 2 made on this machine.
-fn userlands(bed: &mut Bed, tests: &[TestProgram]) -> Result<()> {
-    if !tests.iter().any(|test| test.target.contains("userland")) {
-        return Ok(());
+/// What tests take from Debian: the node has no mirror of packages, so it is what tier 2 made on this machine. Roots of distributions, which
+/// are booted, and cloud-init, which asks from outside.
+fn debian(bed: &mut Bed, tests: &[TestProgram]) -> Result<()> {
+    let target = workspace::target_folder()?;
+    let files = |folder: &Path, ending: &str, made_by: &str| -> Result<Vec<PathBuf>> {
+        let made = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+        let found: Vec<_> = made.filter(|path| path.extension().is_some_and(|is| is == ending)).collect();
+        if found.is_empty() {
+            bail!("{} has no .{ending}: `cargo xtask test --tier 2 {made_by}` makes what belongs there", folder.display());
+        }
+        Ok(found)
+    };
+    let any = |part: &str| tests.iter().any(|test| test.target.contains(part));
+    if any("userland") {
+        let roots = files(&target.join("tmp/userlands"), "tar", "userland")?;
+        bed.push(&roots, "/var/tmp/userlands").context("the roots of distributions could not be copied")?;
     }
-    let folder = workspace::target_folder()?.join("tmp/userlands");
-    let made = std::fs::read_dir(&folder).into_iter().flatten().flatten().map(|entry| entry.path());
-    let roots: Vec<_> = made.filter(|path| path.extension().is_some_and(|ending| ending == "tar")).collect();
-    if roots.is_empty() {
-        bail!("{} has no root of a distribution: `cargo xtask test --tier 2 userland` makes them", folder.display());
+    if any("metadata_cloud_init") || any("metadata_http") {
+        let packages = files(&target.join("cloud-init"), "deb", "cloud_init")?;
+        bed.push(&packages, &format!("{BED}/tests/cloud-init")).context("the packages of cloud-init could not be copied")?;
+        // By it the tests know cargo's folder.
+        bed.push(&[target.join("CACHEDIR.TAG")], &format!("{BED}/tests"))?;
     }
-    bed.push(&roots, "/var/tmp/userlands").context("the roots of distributions could not be copied")
+    Ok(())
 }
 
 /// What came out, and how long it took.
