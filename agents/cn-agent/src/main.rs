@@ -4,10 +4,7 @@ use std::process::{ExitCode, Termination};
 
 use clap::Parser;
 use cn_agent::{Args, StartError, Verb, print_status, real};
-use triton_agent::{AgentExit, Allocator, chain, enter_namespaces, logs, runtime};
-
-#[global_allocator]
-static ALLOCATOR: Allocator = Allocator;
+use triton_agent::{AgentExit, chain, enter_namespaces, keep_little, logs, runtime};
 
 fn main() -> ExitCode {
     // A helper inside a guest: nothing of the agent's is read or begun.
@@ -18,6 +15,7 @@ fn main() -> ExitCode {
 }
 
 fn agent() -> AgentExit {
+    keep_little();
     let args = Args::parse();
     let layout = args.common.layout();
     if let Some(Verb::Status { json }) = args.verb {

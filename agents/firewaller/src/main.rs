@@ -2,10 +2,7 @@
 
 use clap::Parser;
 use firewaller::{Args, NAME, serve};
-use triton_agent::{AgentExit, Allocator, program};
-
-#[global_allocator]
-static ALLOCATOR: Allocator = Allocator;
+use triton_agent::{AgentExit, program};
 
 fn main() -> AgentExit {
     program::run(NAME, &Args::parse().agent, serve)

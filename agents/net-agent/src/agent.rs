@@ -21,7 +21,7 @@ use triton_types::InstanceUuid;
 
 use crate::{
     core::{Change, Core, Kept, Key, Request, Work},
-    local::Me,
+    local::{Me, Seen},
     metrics::Numbers,
     node::Node,
     requests::{self, Outcoming},
@@ -172,8 +172,13 @@ impl Agent {
             self.beats.fetch_add(1, Ordering::Relaxed);
             // What changed before the list is read is in it.
             self.changes.take();
-            let node = self.node.clone();
-            let local = tokio::task::spawn_blocking(move || node.lookup()).await.unwrap_or_else(|error| Err(error.to_string()));
+            let (node, me) = (self.node.clone(), self.me.clone());
+            let look = move || {
+                let mut all = Vec::new();
+                node.each(&mut |uuid, loaded| all.push((uuid, Seen::of(&me, uuid, loaded))))?;
+                Ok(all)
+            };
+            let local = tokio::task::spawn_blocking(look).await.unwrap_or_else(|error| Err(error.to_string()));
             let waits_for = match local {
                 Ok(local) => {
                     let asked = requests::make(&self.napi, self.me.server, Request::List).await;
@@ -181,7 +186,7 @@ impl Agent {
                     match asked.reply {
                         Some(reply) => {
                             let now = Instant::now();
-                            local.into_iter().for_each(|(uuid, loaded)| self.core.see(uuid, loaded, now));
+                            local.into_iter().for_each(|(uuid, seen)| self.core.know(uuid, seen, now));
                             self.know_gone().await;
                             self.core.reply(reply, now);
                             self.numbers.listed();

@@ -10,11 +10,11 @@ use std::{
 };
 
 use triton_headnode::{FeedChange, FeedEvent};
-use triton_instance::{Loaded, Look, is_hidden};
+use triton_instance::{Loaded, Look};
 use triton_types::{InstanceUuid, JsonMap, Mac, NetworkUuid};
 
 use crate::{
-    local::{Me, Owner, VmView},
+    local::{Me, Owner, Seen, VmView},
     nic::{Answer, Call, Event, Next, Nic},
     others::{AGGREGATION_EVERY, Aggregation, AggregationAnswer, AggregationCall, NETWORK_EVERY, Network, nic_is_behind},
     server::{Away, ServerView},
@@ -178,22 +178,27 @@ impl Core {
         self.timers.insert((at, work));
     }
 
-    /// An instance is this now.
+    /// An instance was read just now.
     pub fn see(&mut self, uuid: InstanceUuid, loaded: Loaded, now: Instant) {
-        match loaded {
-            Loaded::Unreadable(reason) => {
+        self.know(uuid, Seen::of(&self.me, uuid, loaded), now);
+    }
+
+    /// An instance is this now.
+    pub fn know(&mut self, uuid: InstanceUuid, seen: Seen, now: Instant) {
+        match seen {
+            Seen::Unreadable(reason) => {
                 let vm = self.vms.entry(uuid).or_default();
                 if !std::mem::replace(&mut vm.unreadable, true) {
                     tracing::warn!(vm_uuid = %uuid, reason, "an instance cannot be read: it exists, and its NICs stay as they are");
                 }
             }
-            Loaded::Absent => {
+            Seen::Absent => {
                 let Some(vm) = self.vms.remove(&uuid) else { return };
                 self.unsaved |= self.kept.reboots.remove(&uuid).is_some();
                 let release = !self.kept.hidden.contains(&uuid);
                 self.gone(uuid, vm.view.iter().flat_map(|view| &view.nics).map(|(mac, _)| *mac).collect(), release, now);
             }
-            Loaded::Object(vm) if is_hidden(&vm) => {
+            Seen::Hidden => {
                 self.unsaved |= self.kept.hidden.insert(uuid);
                 *self.vms.entry(uuid).or_default() = Vm::default();
                 // Those that left it and are on their way out, too.
@@ -201,9 +206,9 @@ impl Core {
                 let its: Vec<Mac> = self.nics.iter().filter(|(_, nic)| nic.concerns(&owner)).map(|(mac, _)| *mac).collect();
                 self.gone(uuid, its, false, now);
             }
-            Loaded::Object(vm) => {
+            Seen::Is(view) => {
                 self.unsaved |= self.kept.hidden.remove(&uuid);
-                self.settle(uuid, VmView::of(&self.me, uuid, &vm), now);
+                self.settle(uuid, view, now);
             }
         }
     }

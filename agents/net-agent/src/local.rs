@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use triton_instance::{Loaded, is_hidden};
 use triton_types::{InstanceUuid, JsonMap, Mac, Packed, ServerUuid};
 
 /// Who asks.
@@ -129,6 +130,31 @@ impl Local {
 /// The properties of a VM object that [`VmView::of`] and [`triton_instance::is_hidden`] look at: no others need to be kept.
 pub const PROPERTIES: [&str; 8] =
     ["boot_timestamp", "do_not_inventory", "internal_metadata", "nics", "owner_uuid", "resolvers", "routes", "state"];
+
+/// What is known of an instance.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Seen {
+    /// It is this.
+    Is(VmView),
+    /// It is to be kept from the headnode (`do_not_inventory`).
+    Hidden,
+    /// It exists, and why it cannot be read.
+    Unreadable(String),
+    /// It does not exist.
+    Absent,
+}
+
+impl Seen {
+    /// What an instance that was just read is to `me`.
+    pub fn of(me: &Me, uuid: InstanceUuid, loaded: Loaded) -> Self {
+        match loaded {
+            Loaded::Unreadable(reason) => Self::Unreadable(reason),
+            Loaded::Absent => Self::Absent,
+            Loaded::Object(vm) if is_hidden(&vm) => Self::Hidden,
+            Loaded::Object(vm) => Self::Is(VmView::of(me, uuid, &vm)),
+        }
+    }
+}
 
 /// What there is of an instance for its network.
 #[derive(Clone, Debug, PartialEq)]

@@ -91,8 +91,8 @@ impl Inventory for RealNode {
         self.inventory.load(uuid)
     }
 
-    fn lookup(&self) -> Result<Vec<(InstanceUuid, Loaded)>, String> {
-        self.inventory.lookup()
+    fn each(&self, take: &mut dyn FnMut(InstanceUuid, Loaded)) -> Result<(), String> {
+        self.inventory.each(take)
     }
 
     fn look_around(&self) -> Result<Vec<(InstanceUuid, Look)>, String> {

@@ -7,8 +7,8 @@ use http::StatusCode;
 use tracing::{info, warn};
 use triton_agent::Backoff;
 use triton_headnode::{HttpError, VmApi};
-use triton_instance::{Inventory, Loaded, is_hidden, lookup};
-use triton_types::{InstanceUuid, JsonMap};
+use triton_instance::{Inventory, Loaded, is_hidden};
+use triton_types::{InstanceUuid, Packed};
 
 use crate::{
     compare::{body, destroyed, differs, is_being_provisioned},
@@ -54,27 +54,44 @@ pub struct Comparison {
     pub silent: Vec<(InstanceUuid, Loaded)>,
 }
 
-/// Compares. Pure.
-pub fn compare(local: Vec<(InstanceUuid, Loaded)>, mut remote: BTreeMap<InstanceUuid, JsonMap>, now_ms: i64) -> Comparison {
-    let mut result = Comparison { changed: Vec::new(), gone: Vec::new(), same: Vec::new(), silent: Vec::new() };
-    for (uuid, loaded) in local {
-        let theirs = remote.remove(&uuid);
+/// A comparison under way: instances come one by one. Pure.
+#[derive(Debug)]
+pub struct Comparing {
+    remote: BTreeMap<InstanceUuid, Packed>,
+    result: Comparison,
+}
+
+impl Comparing {
+    /// With what VMAPI has of this node.
+    pub fn with(remote: BTreeMap<InstanceUuid, Packed>) -> Self {
+        Self { remote, result: Comparison { changed: Vec::new(), gone: Vec::new(), same: Vec::new(), silent: Vec::new() } }
+    }
+
+    /// One instance of this node.
+    pub fn see(&mut self, uuid: InstanceUuid, loaded: Loaded) {
+        let theirs = self.remote.remove(&uuid);
         match loaded {
             Loaded::Object(vm) if !is_hidden(&vm) => {
-                let list = if theirs.is_some_and(|theirs| !differs(&vm, &theirs)) { &mut result.same } else { &mut result.changed };
+                let is_same = theirs.is_some_and(|theirs| !differs(&vm, &theirs.unpack()));
+                let list = if is_same { &mut self.result.same } else { &mut self.result.changed };
                 list.push((uuid, body(&vm)));
             }
-            other => result.silent.push((uuid, other)),
+            other => self.result.silent.push((uuid, other)),
         }
     }
-    for (uuid, vm) in remote {
-        if is_being_provisioned(&vm, now_ms, PROVISIONING_LIMIT_MS) {
-            info!(vm_uuid = %uuid, "VMAPI has an instance here that is still being provisioned: it is left alone");
-        } else {
-            result.gone.push((uuid, body(&destroyed(vm))));
+
+    /// There are no more. It is now `now_ms`, in milliseconds of Unix time.
+    pub fn end(mut self, now_ms: i64) -> Comparison {
+        for (uuid, vm) in self.remote {
+            let vm = vm.unpack();
+            if is_being_provisioned(&vm, now_ms, PROVISIONING_LIMIT_MS) {
+                info!(vm_uuid = %uuid, "VMAPI has an instance here that is still being provisioned: it is left alone");
+            } else {
+                self.result.gone.push((uuid, body(&destroyed(vm))));
+            }
         }
+        self.result
     }
-    result
 }
 
 /// Bodies of bulk reports for these objects, each at most [`CHUNK`] bytes if its objects allow.
@@ -107,8 +124,14 @@ pub fn bulk_bodies<'a>(objects: impl Iterator<Item = &'a (InstanceUuid, Bytes)>)
 /// When VMAPI or the local list could not be had. Nothing may be reused then: the next attempt begins anew.
 pub async fn synchronise(vmapi: &VmApi, inventory: &Arc<dyn Inventory>, known: &mut Known) -> Result<Vec<InstanceUuid>, CompareError> {
     let remote = vmapi.active().await?;
-    let local = lookup(inventory).await.map_err(CompareError::Local)?;
-    let comparison = compare(local, remote, jiff::Timestamp::now().as_millisecond());
+    let inventory = inventory.clone();
+    let compare = move || {
+        let mut comparing = Comparing::with(remote);
+        inventory.each(&mut |uuid, loaded| comparing.see(uuid, loaded))?;
+        Ok(comparing.end(jiff::Timestamp::now().as_millisecond()))
+    };
+    let compared = tokio::task::spawn_blocking(compare).await.unwrap_or_else(|error| Err(error.to_string()));
+    let comparison = compared.map_err(CompareError::Local)?;
     let (changed, gone) = (comparison.changed.len(), comparison.gone.len());
     let mut one_by_one = Vec::new();
     let all = || comparison.changed.iter().chain(&comparison.gone);
@@ -157,6 +180,7 @@ fn is_about_the_body(status: StatusCode) -> bool {
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
+    use triton_types::JsonMap;
 
     use super::*;
 
@@ -188,7 +212,9 @@ mod tests {
             (unreadable, vm(unreadable, json!({}))),
             (coming, vm(coming, json!({"state": "provisioning", "create_timestamp": 1000}))),
         ]);
-        let result = compare(local, remote, 2000);
+        let mut comparing = Comparing::with(remote.iter().map(|(uuid, vm)| (*uuid, Packed::from(vm))).collect());
+        local.into_iter().for_each(|(uuid, loaded)| comparing.see(uuid, loaded));
+        let result = comparing.end(2000);
         assert_eq!((uuids(&result.changed), uuids(&result.same), uuids(&result.gone)), (vec![new], vec![same], vec![gone]));
         assert_eq!(result.silent.len(), 2, "what exists here is never called destroyed");
         let told: Value = serde_json::from_slice(&result.gone[0].1).unwrap();

@@ -11,6 +11,7 @@ mod exit;
 pub mod http;
 pub mod kept;
 pub mod logs;
+mod memory;
 pub mod metrics;
 mod namespaces;
 pub mod program;
@@ -22,15 +23,12 @@ pub mod runtime;
 mod signals;
 pub mod unix;
 
-/// The allocator of agents that know thousands of objects: what a list of all of them took goes back to the machine, where glibc's keeps it
-/// (net-agent with 2,000 instances at rest: half of the memory). A program names it as its `#[global_allocator]`.
-pub use mimalloc::MiMalloc as Allocator;
-
 pub use args::CommonArgs;
 pub use backoff::Backoff;
 pub use config::{ConfigError, Environment, ProcessEnvironment, load_json, load_json_optional};
 pub use errors::{Chain, chain};
 pub use exit::AgentExit;
+pub use memory::keep_little;
 pub use namespaces::{Entered, NamespaceError, enter_namespaces};
 pub use queue::{Outcome, Queue};
 pub use reactor::watch_descriptor;

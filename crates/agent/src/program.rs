@@ -5,7 +5,7 @@ use std::error::Error;
 use clap::Subcommand;
 use triton_files::Layout;
 
-use crate::{AgentExit, CommonArgs, chain, enter_namespaces, logs, metrics, runtime};
+use crate::{AgentExit, CommonArgs, chain, enter_namespaces, keep_little, logs, metrics, runtime};
 
 /// The arguments of an agent that has none of its own; flattened into those that do.
 #[derive(Clone, Debug, clap::Args)]
@@ -34,6 +34,7 @@ pub enum AgentVerb {
 
 /// Runs the agent `name` until `serve` ends, or shows its status.
 pub fn run<E: Error + 'static>(name: &str, args: &AgentArgs, serve: impl AsyncFnOnce(&Layout) -> Result<(), E>) -> AgentExit {
+    keep_little();
     let layout = args.common.layout();
     if let Some(AgentVerb::Status { json }) = args.verb {
         return match metrics::print_status(&layout, name, json, &mut std::io::stdout().lock()) {

@@ -4,6 +4,8 @@ use std::io;
 
 use tokio::runtime::{Builder, Runtime};
 
+use crate::memory;
+
 /// Blocking calls (the model layer) that may run at once in an agent; more wait their turn.
 pub const MAX_BLOCKING: usize = 32;
 
@@ -15,18 +17,21 @@ pub fn current_thread() -> io::Result<Runtime> {
     Builder::new_current_thread().enable_all().max_blocking_threads(MAX_BLOCKING).thread_stack_size(STACK).build()
 }
 
-/// Two worker threads, for agents that serve: one slow poll does not stop the others. `name` is shown by `ps -L`.
+/// Two worker threads, for agents that serve: one slow poll does not stop the others. Memory that is free goes back to the
+/// machine. `name` is shown by `ps -L`.
 ///
 /// # Errors
 /// As [`current_thread`].
 pub fn two_workers(name: &str) -> io::Result<Runtime> {
-    Builder::new_multi_thread()
+    let runtime = Builder::new_multi_thread()
         .worker_threads(2)
         .max_blocking_threads(MAX_BLOCKING)
         .thread_name(name)
         .thread_stack_size(STACK)
         .enable_all()
-        .build()
+        .build()?;
+    runtime.spawn(memory::give_back(memory::FIRST, memory::EVERY));
+    Ok(runtime)
 }
 
 /// Stack of each thread. Address space only: pages are used when touched.

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use bytes::Bytes;
 use http::Method;
 use serde_json::{Map, Value};
-use triton_types::{InstanceUuid, ServerUuid};
+use triton_types::{InstanceUuid, Packed, ServerUuid};
 
 use crate::{BaseUrl, Call, HttpClient, HttpError, HttpFailure, HttpOptions, Names};
 
@@ -54,8 +54,8 @@ impl VmApi {
     ///
     /// # Errors
     /// When any page cannot be had: a part of the list is worth nothing.
-    pub async fn active(&self) -> Result<BTreeMap<InstanceUuid, Object>, HttpError> {
-        self.pages(&[("server_uuid", self.server.to_string()), ("state", "active".to_owned())], None).await
+    pub async fn active(&self) -> Result<BTreeMap<InstanceUuid, Packed>, HttpError> {
+        self.pages(&[("server_uuid", self.server.to_string()), ("state", "active".to_owned())], None, |vm| Packed::from(&vm)).await
     }
 
     /// All instances that a predicate (JSON) describes, page by page (ruling 4).
@@ -63,7 +63,7 @@ impl VmApi {
     /// # Errors
     /// When any page cannot be had: a part of the list is worth nothing.
     pub async fn matching(&self, predicate: &Value, request_id: &str) -> Result<BTreeMap<InstanceUuid, Object>, HttpError> {
-        self.pages(&[("predicate", predicate.to_string())], Some(request_id)).await
+        self.pages(&[("predicate", predicate.to_string())], Some(request_id), |vm| vm).await
     }
 
     /// One instance; `None` when VMAPI does not know it.
@@ -84,7 +84,13 @@ impl VmApi {
         })
     }
 
-    async fn pages(&self, query: &[(&'static str, String)], request_id: Option<&str>) -> Result<BTreeMap<InstanceUuid, Object>, HttpError> {
+    /// All instances that `query` asks for, each as `keep` makes it.
+    async fn pages<T>(
+        &self,
+        query: &[(&'static str, String)],
+        request_id: Option<&str>,
+        keep: impl Fn(Object) -> T,
+    ) -> Result<BTreeMap<InstanceUuid, T>, HttpError> {
         let mut all = BTreeMap::new();
         let mut marker: Option<String> = None;
         for _ in 0..PAGES {
@@ -105,7 +111,7 @@ impl VmApi {
                 let uuid = vm.get("uuid").and_then(Value::as_str).unwrap_or_default();
                 marker = Some(uuid.to_owned());
                 let uuid = uuid.parse().map_err(|_| unexpected(format!("an instance has the uuid {uuid:?}")))?;
-                all.insert(uuid, vm);
+                all.insert(uuid, keep(vm));
             }
             // A page that adds nothing is the same page again: a service without markers.
             if count < PAGE || all.len() == before {

@@ -117,7 +117,7 @@ mod tests {
             assert!(same(&seen[1].1), "{what}: the other one");
             seen.remove(0).1
         };
-        inventory.lookup().unwrap();
+        inventory.each(&mut |_, _| {}).unwrap();
         assert!(same(&look("nothing")));
         inventory.forget();
         assert!(inventory.look_around().unwrap().iter().all(|(_, look)| matches!(look, Look::Now(Loaded::Object(_)))), "all anew");

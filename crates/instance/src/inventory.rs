@@ -39,18 +39,20 @@ pub trait Inventory: Send + Sync + 'static {
     /// When it cannot be known, also when the store of instances is not there.
     fn load(&self, uuid: InstanceUuid) -> Result<Loaded, String>;
 
-    /// All instances, those with `do_not_inventory` included.
+    /// All instances, those with `do_not_inventory` included, one after the other: no two of their objects need memory at the same time.
     ///
     /// # Errors
-    /// When the list is not complete (design section 9, invariant 1).
-    fn lookup(&self) -> Result<Vec<(InstanceUuid, Loaded)>, String>;
+    /// When they are not all (design section 9, invariant 1): what was taken until then is worth nothing.
+    fn each(&self, take: &mut dyn FnMut(InstanceUuid, Loaded)) -> Result<(), String>;
 
-    /// As [`Inventory::lookup`], without what has not changed since the last look at all of them, by either call.
+    /// As [`Inventory::each`], without what has not changed since the last look at all of them, by either call.
     ///
     /// # Errors
-    /// As [`Inventory::lookup`].
+    /// As [`Inventory::each`].
     fn look_around(&self) -> Result<Vec<(InstanceUuid, Look)>, String> {
-        Ok(self.lookup()?.into_iter().map(|(uuid, loaded)| (uuid, Look::Now(loaded))).collect())
+        let mut all = Vec::new();
+        self.each(&mut |uuid, loaded| all.push((uuid, Look::Now(loaded))))?;
+        Ok(all)
     }
 
     /// What the last look at all of them said was not used: the next one says all of it.
@@ -60,15 +62,6 @@ pub trait Inventory: Send + Sync + 'static {
 /// True for an instance that is to be kept from the headnode (`do_not_inventory`).
 pub fn is_hidden(vm: &JsonMap) -> bool {
     vm.get("do_not_inventory").and_then(Value::as_bool).unwrap_or(false)
-}
-
-/// All local instances, read on a thread that may block.
-///
-/// # Errors
-/// See [`Inventory::lookup`].
-pub async fn lookup(inventory: &Arc<dyn Inventory>) -> Result<Vec<(InstanceUuid, Loaded)>, String> {
-    let inventory = inventory.clone();
-    tokio::task::spawn_blocking(move || inventory.lookup()).await.unwrap_or_else(|error| Err(error.to_string()))
 }
 
 /// The instances of the node below a root. Opened at first use, and again after the node's store could not be opened.
@@ -113,16 +106,28 @@ impl Inventory for RealInventory {
         self.loaded(if self.with_snapshots { instances.load(uuid) } else { instances.view(uuid) })
     }
 
-    fn lookup(&self) -> Result<Vec<(InstanceUuid, Loaded)>, String> {
+    fn each(&self, take: &mut dyn FnMut(InstanceUuid, Loaded)) -> Result<(), String> {
         self.forget();
-        let loaded = |(uuid, look)| match look {
-            Look::Now(loaded) => Some((uuid, loaded)),
-            Look::Same => None,
-        };
-        Ok(self.look_around()?.into_iter().filter_map(loaded).collect())
+        self.look(&mut |uuid, look| {
+            if let Look::Now(loaded) = look {
+                take(uuid, loaded);
+            }
+        })
     }
 
     fn look_around(&self) -> Result<Vec<(InstanceUuid, Look)>, String> {
+        let mut all = Vec::new();
+        self.look(&mut |uuid, look| all.push((uuid, look)))?;
+        Ok(all)
+    }
+
+    fn forget(&self) {
+        self.glances.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+}
+
+impl RealInventory {
+    fn look(&self, take: &mut dyn FnMut(InstanceUuid, Look)) -> Result<(), String> {
         let instances = self.instances()?;
         let text = |error: InstanceError| chain_text(&error);
         let uuids = instances.uuids().map_err(text)?;
@@ -130,7 +135,6 @@ impl Inventory for RealInventory {
         let snapshots = if self.with_snapshots { Some(instances.all_snapshots().map_err(text)?) } else { None };
         let before = std::mem::take(&mut *self.glances.lock().unwrap_or_else(PoisonError::into_inner));
         let mut glances = HashMap::with_capacity(uuids.len());
-        let mut all = Vec::with_capacity(uuids.len());
         for uuid in uuids {
             // The glance comes first: what changes after it is seen at the next one.
             let old = before.get(&uuid);
@@ -140,7 +144,7 @@ impl Inventory for RealInventory {
                 glances.insert(uuid, glance);
             }
             if same {
-                all.push((uuid, Look::Same));
+                take(uuid, Look::Same);
                 continue;
             }
             let object = match &snapshots {
@@ -153,20 +157,14 @@ impl Inventory for RealInventory {
                     if !matches!(loaded, Loaded::Object(_)) {
                         glances.remove(&uuid);
                     }
-                    all.push((uuid, Look::Now(loaded)));
+                    take(uuid, Look::Now(loaded));
                 }
             }
         }
         *self.glances.lock().unwrap_or_else(PoisonError::into_inner) = glances;
-        Ok(all)
+        Ok(())
     }
 
-    fn forget(&self) {
-        self.glances.lock().unwrap_or_else(PoisonError::into_inner).clear();
-    }
-}
-
-impl RealInventory {
     fn loaded(&self, object: Result<VmObject, InstanceError>) -> Result<Loaded, String> {
         match object {
             Ok(vm) => {

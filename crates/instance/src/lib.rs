@@ -62,7 +62,7 @@ pub use events::{Event, EventKind, Events};
 pub use gone::gone;
 pub use image::CreateImageError;
 pub use instances::{AllSnapshots, Instances, to_json};
-pub use inventory::{Inventory, Loaded, Look, RealInventory, is_hidden, lookup};
+pub use inventory::{Inventory, Loaded, Look, RealInventory, is_hidden};
 pub use launch::{LINE_SOCKET, Launcher, MONITOR_LOG, Mission, Readiness, monitor_program as console_program};
 pub use machines::{Damage, Machine, Machines};
 pub use names::{guest_link, host_link};

@@ -1,6 +1,7 @@
 //! What an instance has to be given, and when a NIC may be taken from it (net-agent.md section 5.1, ruling 6).
 
 use serde_json::{Value, json};
+use triton_instance::is_hidden;
 
 use super::*;
 

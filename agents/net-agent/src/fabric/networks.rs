@@ -69,8 +69,7 @@ impl Networks {
     /// Compares with the kernel.
     pub(super) async fn look(&mut self) -> Result<Look, NicTagError> {
         let parts = fabric_parts(&self.links, &self.overlay.name).await?;
-        let here: BTreeMap<Vnet, FabricPart> =
-            parts.whole.into_iter().filter_map(|part| Some((number(&part.tag)?, part))).collect();
+        let here: BTreeMap<Vnet, FabricPart> = parts.whole.into_iter().filter_map(|part| Some((number(&part.tag)?, part))).collect();
         let is_gone = |vnet: &Vnet, network: &Network| here.get(vnet) != Some(&network.part) || network.reader.is_finished();
         let gone: Vec<Vnet> = self.all.iter().filter(|(vnet, network)| is_gone(vnet, network)).map(|(vnet, _)| *vnet).collect();
         gone.iter().for_each(|vnet| drop(self.all.remove(vnet)));

@@ -53,12 +53,13 @@ impl Inventory for World {
         }
     }
 
-    fn lookup(&self) -> Result<Vec<(InstanceUuid, Loaded)>, String> {
+    fn each(&self, take: &mut dyn FnMut(InstanceUuid, Loaded)) -> Result<(), String> {
         self.loads.lock().unwrap().push((Instant::now(), None));
-        match &*self.failure.lock().unwrap() {
-            Some(failure) => Err(failure.clone()),
-            None => Ok(self.vms.lock().unwrap().clone().into_iter().collect()),
+        if let Some(failure) = &*self.failure.lock().unwrap() {
+            return Err(failure.clone());
         }
+        self.vms.lock().unwrap().clone().into_iter().for_each(|(uuid, loaded)| take(uuid, loaded));
+        Ok(())
     }
 }
 

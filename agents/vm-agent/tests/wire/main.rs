@@ -82,7 +82,7 @@ async fn every_failed_start_asks_both_sides_anew_after_a_growing_pause() {
     let gaps: Vec<u128> =
         [(0, 1), (1, 2), (3, 4)].map(|(a, b): (usize, usize)| (store.requests[b].at - store.requests[a].at).as_millis()).to_vec();
     assert!(gaps[0] >= 470 && gaps[1] > gaps[0] && gaps[2] > gaps[1], "{gaps:?}");
-    assert_eq!(node.instances.calls.lock().unwrap().iter().filter(|(call, _)| call == "lookup").count(), 2);
+    assert_eq!(node.instances.calls.lock().unwrap().iter().filter(|(call, _)| call == "each").count(), 2);
 }
 
 /// vm-agent case 15

@@ -33,14 +33,18 @@ impl Inventory for Instances {
         }
     }
 
-    fn lookup(&self) -> Result<Vec<(InstanceUuid, Loaded)>, String> {
-        let result = match &*self.failure.lock().unwrap() {
-            Some(failure) => Err(failure.clone()),
-            None => Ok(self.vms.lock().unwrap().clone().into_iter().collect()),
-        };
+    fn each(&self, take: &mut dyn FnMut(InstanceUuid, Loaded)) -> Result<(), String> {
+        let failure = self.failure.lock().unwrap().clone();
+        let vms = self.vms.lock().unwrap().clone();
         // Recorded afterwards: what is put there once a test has seen the call is not in its answer.
-        self.calls.lock().unwrap().push(("lookup".to_owned(), Instant::now()));
-        result
+        self.calls.lock().unwrap().push(("each".to_owned(), Instant::now()));
+        match failure {
+            Some(failure) => Err(failure),
+            None => {
+                vms.into_iter().for_each(|(uuid, loaded)| take(uuid, loaded));
+                Ok(())
+            }
+        }
     }
 }
 
@@ -76,7 +80,7 @@ impl Node {
 
     /// Waits until the agent has read the instances for its comparison.
     pub async fn compared(&self) {
-        eventually("the comparison", || self.instances.calls.lock().unwrap().iter().any(|(call, _)| call == "lookup").then_some(())).await;
+        eventually("the comparison", || self.instances.calls.lock().unwrap().iter().any(|(call, _)| call == "each").then_some(())).await;
     }
 
     /// Puts an instance there without telling anybody.

@@ -3,7 +3,7 @@
 use triton_link::{Links, NetNs};
 
 use super::*;
-use crate::{Fabric, FabricPart, Port, ensure_fabric, fabric_parts, release_fabric, set_port};
+use crate::{Fabric, FabricPart, FabricParts, Port, ensure_fabric, fabric_parts, mend_fabric, release_fabric, set_port};
 
 /// Runs `future` to its end.
 fn wait<T>(future: impl Future<Output = T>) -> T {
@@ -80,17 +80,26 @@ async fn made_and_removed(node: &Node, tags: &NicTags) {
         assert!(judged.contains(wanted), "{wanted} in {judged}");
     }
     let parts = fabric_parts(&links, &tag("sdc_overlay")).await.unwrap();
-    let part = parts.iter().find(|part| part.tag == here.tag).unwrap();
+    let part = parts.whole.iter().find(|part| part.tag == here.tag).unwrap();
     let index = links.get(&tap).await.unwrap().unwrap().index;
     let wanted = FabricPart { tag: here.tag.clone(), bridge: bridge.clone(), vlans: part.vlans, vxlan, tap, tap_index: index };
-    assert_eq!((parts.len(), part), (2, &wanted));
-    assert!(fabric_parts(&links, &tag("other")).await.unwrap().is_empty());
+    assert_eq!((parts.whole.len(), part, &parts.broken), (2, &wanted, &Vec::new()));
+    assert_eq!(fabric_parts(&links, &tag("other")).await.unwrap(), FabricParts::default());
+    // Without guests there is nothing to mend, and a network that is gone is not made.
+    run(&format!("ip link del {}", wanted.vxlan));
+    assert_eq!(fabric_parts(&links, &tag("sdc_overlay")).await.unwrap().broken, std::slice::from_ref(&here.tag));
+    assert!(!mend_fabric(&links, &node.layout, &here).await.unwrap());
+    assert!(!mend_fabric(&links, &node.layout, &fabric(tags, "sdc_overlay/7")).await.unwrap());
     run("ip link add vt1 type veth peer name guest1");
     let port = Port { layout: &node.layout, bridge: &bridge, host: "vt1", mac: [2, 0, 0, 0, 0, 1], vlan_id: 0, learning: false };
     {
         let _hold = ensure_fabric(&links, &node.layout, &here).await.unwrap();
         set_port(&links, &port).await.unwrap();
     }
+    assert!(!mend_fabric(&links, &node.layout, &here).await.unwrap(), "it is whole");
+    run(&format!("ip link del {}", wanted.vxlan));
+    assert!(mend_fabric(&links, &node.layout, &here).await.unwrap());
+    assert_eq!(fabric_parts(&links, &tag("sdc_overlay")).await.unwrap(), parts);
     assert!(!release_fabric(&links, &node.layout, &here).await.unwrap(), "a guest is there");
     run("ip link del vt1");
     for fabric in [&here, &here, &other] {
