@@ -18,8 +18,8 @@ pub struct BenchArgs {
     /// Print JSON instead of a table
     #[arg(long)]
     json: bool,
-    /// Measure one part alone
-    #[arg(long, value_parser = ["create", "scale", "firewall", "metadata", "reports"])]
+    /// Measure one part alone; `changes` is what `reports` measures of changes
+    #[arg(long, value_parser = ["create", "scale", "firewall", "metadata", "reports", "changes"])]
     only: Option<String>,
     /// Rounds of each pair
     #[arg(long, default_value_t = 7)]

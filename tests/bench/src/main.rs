@@ -19,6 +19,8 @@ use std::{
 
 use clap::Parser;
 use figures::{Figure, median, pss_kib, rss_kib};
+
+use reports::Part;
 use serde_json::json;
 use triton_e2e::{Headnode, Node, until};
 
@@ -32,8 +34,8 @@ struct Args {
     /// Synthetic instances for the figures at scale
     #[arg(long, default_value_t = 2000)]
     instances: usize,
-    /// Only these: `create`, `scale`, `firewall`, `metadata`, `reports`
-    #[arg(long, value_parser = ["create", "scale", "firewall", "metadata", "reports"])]
+    /// Only these: `create`, `scale`, `firewall`, `metadata`, `reports`, or of the last `changes` alone
+    #[arg(long, value_parser = ["create", "scale", "firewall", "metadata", "reports", "changes"])]
     only: Option<String>,
     /// Print JSON instead of a table
     #[arg(long)]
@@ -44,14 +46,15 @@ fn main() -> ExitCode {
     let args = Args::parse();
     let firewall = || firewall::figures(args.instances, args.rounds);
     let metadata = || metadata::metadata(args.instances, args.rounds);
-    let reports = || reports::figures(args.instances, args.rounds);
+    let reports = |part| reports::figures(args.instances, args.rounds, part);
     let figures = match args.only.as_deref() {
         Some("create") => create_and_start(&args),
         Some("scale") => at_scale(&args),
         Some("firewall") => firewall(),
         Some("metadata") => metadata(),
-        Some("reports") => reports(),
-        _ => [create_and_start(&args), at_scale(&args), metadata(), firewall(), reports()].concat(),
+        Some("reports") => reports(Part::All),
+        Some("changes") => reports(Part::Changes),
+        _ => [create_and_start(&args), at_scale(&args), metadata(), firewall(), reports(Part::All)].concat(),
     };
     if args.json {
         println!("{}", json!(figures.iter().map(Figure::to_json).collect::<Vec<_>>()));

@@ -31,8 +31,17 @@ const REST: Duration = Duration::from_secs(120);
 const APART: Duration = Duration::from_millis(1500);
 const OWNER: &str = "5e1f7b20-3c6d-4a91-8f0e-2d94b7a6c013";
 
+/// What is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// All of it: starts, rest, changes.
+    All,
+    /// Changes alone.
+    Changes,
+}
+
 /// The figures, from `rounds` rounds of changes.
-pub fn figures(instances: usize, rounds: usize) -> Vec<Figure> {
+pub fn figures(instances: usize, rounds: usize, part: Part) -> Vec<Figure> {
     let node = Node::with_image("bench-reports");
     synthetic::instances(&node, instances);
     links(&node);
@@ -40,7 +49,8 @@ pub fn figures(instances: usize, rounds: usize) -> Vec<Figure> {
     headnode.kill_agent();
     let mut agents = Reporters::idle(&node, "10.64.0.0/16");
     let mut figures = Vec::new();
-    for (pass, what) in ["first", "with nothing changed"].into_iter().enumerate() {
+    let passes: &[&str] = if part == Part::All { &["first", "with nothing changed"] } else { &["first"] };
+    for (pass, what) in passes.iter().enumerate() {
         for name in AGENTS {
             let time = begin(&mut agents, name, instances);
             figures.push(Figure::new(&format!("{name}: {instances} instances in step, {what}"), time.as_secs_f64() * 1e3, "ms", "-"));
@@ -48,13 +58,17 @@ pub fn figures(instances: usize, rounds: usize) -> Vec<Figure> {
         if pass == 0 {
             // What NAPI's answers changed here is still being told to VMAPI.
             quiet(&node);
-            AGENTS.iter().for_each(|name| agents.kill(name));
+            if part == Part::All {
+                AGENTS.iter().for_each(|name| agents.kill(name));
+            }
         } else {
             figures.push(Figure::new("  requests that changed something, the second time", changing(&node, 0).len() as f64, "", "0"));
         }
         http(&node, Headnode::CONTROL, "DELETE", "/record", None);
     }
-    figures.extend(at_rest(&agents));
+    if part == Part::All {
+        figures.extend(at_rest(&agents));
+    }
     figures.extend(Latencies::measure(&node, rounds).figures());
     figures
 }
@@ -177,6 +191,7 @@ impl Latencies {
                 kill(Pid::from_raw(pid), Signal::SIGKILL).expect("it runs");
                 Some(at)
             });
+            until("what is left of the guest is cleared up", || node.state(&uuid) == "stopped");
             all.add(node, &events, &change("started", Some("running"), runs, Some(runs)), || drop(node.vmadm(&["start", &uuid]).ok()));
             all.add(node, &events, &change("updated", Some("machine"), |body| body["alias"] == "renamed", None), || {
                 drop(node.vmadm(&["update", &uuid, "alias=renamed"]).ok());
