@@ -5,7 +5,8 @@ use std::time::Duration;
 use serde::Deserialize;
 use triton_mdata::Compatibility;
 
-/// Bounds, per instance unless they say otherwise. Each can be set in the configuration.
+/// Bounds, per instance unless they say otherwise. Each can be set in the configuration. Whatever a rate is, nobody waits for it longer than
+/// half a minute.
 #[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct Limits {

@@ -3,7 +3,8 @@
 //!
 //! It has a thread and a runtime of its own, needs no configuration but `triton-networking.json`, and no NAPI: nothing else in the agent waits
 //! for it, and it for nothing else. Guests' frames never pass through it, apart from those for addresses that are not known. Bridges and
-//! devices are made where instances start (`triton-nictag`); what was learned is in them and goes on when the agent ends.
+//! devices are made where instances start (`triton-nictag`), and anew here if somebody takes one away; what was learned is in them and goes on
+//! when the agent ends.
 
 mod core;
 mod frame;

@@ -39,7 +39,7 @@ pub trait Inventory: Send + Sync + 'static {
     /// When it cannot be known, also when the store of instances is not there.
     fn load(&self, uuid: InstanceUuid) -> Result<Loaded, String>;
 
-    /// All instances, those with `do_not_inventory` included, one after the other: no two of their objects need memory at the same time.
+    /// All instances, those with `do_not_inventory` included, one after the other: who takes them need not keep them.
     ///
     /// # Errors
     /// When they are not all (design section 9, invariant 1): what was taken until then is worth nothing.

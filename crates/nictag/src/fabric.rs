@@ -22,8 +22,6 @@ const AROUND_V6: u32 = AROUND_V4 + 20;
 const ALIAS: &str = "fabric ";
 /// How long another's making or removing of a network is waited for.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// The same where nothing fails for want of it.
-const MEND_PATIENCE: Duration = Duration::from_secs(1);
 
 /// An overlay network as it is on this node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -148,9 +146,10 @@ async fn ensure_ports(links: &Links, fabric: &Fabric, bridge: &str) -> Result<()
 /// Makes anew what somebody took away of the network's two ports while guests are on it. True if something had to be done.
 ///
 /// # Errors
-/// As [`ensure_fabric`], and if another changes the network for long.
+/// As [`ensure_fabric`]; [`NicTagError::Lock`], without waiting, while another changes a network: it may be on its way, and is to be looked
+/// at again.
 pub async fn mend_fabric(links: &Links, layout: &Layout, fabric: &Fabric) -> Result<bool, NicTagError> {
-    let _hold = hold(layout, MEND_PATIENCE)?;
+    let _hold = hold(layout, Duration::ZERO)?;
     let bridge = fabric.bridge();
     let bridges = bridges(links, &bridge).await?;
     if bridges.is_empty() || guests(links, &bridges).await?.is_empty() || is_made(links, fabric, &bridge).await? {

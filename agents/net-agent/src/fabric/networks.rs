@@ -1,10 +1,14 @@
 //! The networks of an overlay on this node: their taps are read, and their devices told.
 
-use std::{collections::BTreeMap, sync::Arc, time::Instant};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Instant,
+};
 
 use tokio::{sync::mpsc, task::AbortHandle};
 use triton_agent::chain;
-use triton_files::Layout;
+use triton_files::{Layout, LockError};
 use triton_link::{FdbEntry, Links, Remote, Tap};
 use triton_nictag::{Fabric, FabricPart, NicTagError, Overlay, fabric_parts, mend_fabric};
 use triton_svp::{Underlay, Vnet};
@@ -55,11 +59,13 @@ pub(super) struct Networks {
     overlay: Overlay,
     heard: mpsc::Sender<Heard>,
     all: BTreeMap<Vnet, Network>,
+    /// Those that could not be mended, which was said.
+    lacking: BTreeSet<NicTag>,
 }
 
 impl Networks {
     pub(super) fn new(links: Links, layout: Layout, overlay: Overlay, heard: mpsc::Sender<Heard>) -> Self {
-        Self { links, layout, overlay, heard, all: BTreeMap::new() }
+        Self { links, layout, overlay, heard, all: BTreeMap::new(), lacking: BTreeSet::new() }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -87,10 +93,18 @@ impl Networks {
                 }
             }
         }
+        self.lacking.retain(|tag| parts.broken.contains(tag));
         for tag in parts.broken {
-            if let Err(error) = self.mend(tag.clone()).await {
-                whole = false;
-                tracing::warn!(%tag, error = %chain(&error), "an overlay network lacks a link");
+            match self.mend(tag.clone()).await {
+                Ok(()) => {}
+                // An instance is being started or stopped.
+                Err(NicTagError::Lock(LockError::Held { .. })) => whole = false,
+                Err(error) => {
+                    whole = false;
+                    if self.lacking.insert(tag.clone()) {
+                        tracing::warn!(%tag, error = %chain(&error), "an overlay network lacks a link, which cannot be made");
+                    }
+                }
             }
         }
         Ok(Look { gone, new, whole })

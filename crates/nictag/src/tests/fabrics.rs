@@ -95,6 +95,7 @@ async fn made_and_removed(node: &Node, tags: &NicTags) {
     {
         let _hold = ensure_fabric(&links, &node.layout, &here).await.unwrap();
         set_port(&links, &port).await.unwrap();
+        assert!(matches!(mend_fabric(&links, &node.layout, &here).await, Err(NicTagError::Lock(_))), "an instance is being started");
     }
     assert!(!mend_fabric(&links, &node.layout, &here).await.unwrap(), "it is whole");
     run(&format!("ip link del {}", wanted.vxlan));
