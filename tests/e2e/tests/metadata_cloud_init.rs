@@ -110,9 +110,11 @@ fn the_boot_script_runs_the_operators_script_then_the_users_at_each_boot() {
     let node = Node::with_image("boot-script");
     let service = MetadataService::start(&node);
     let mut payload = node.payload(5);
-    payload["customer_metadata"] = json!({"user-script": "echo user >> /order; cp /var/db/mdata-user-data /seen", "user-data": "data"});
+    payload["customer_metadata"] = json!({"user-script": "cp /var/db/mdata-user-data /seen; echo user >> /order", "user-data": "data"});
     payload["internal_metadata"] = json!({"operator-script": "#!/bin/sh\necho operator >> /order\nexit 7\n"});
     let uuid = node.create(&payload);
+    // The boot of its creation may not have come to its scripts yet.
+    node.vmadm(&["stop", &uuid, "-F"]).ok();
     let script = include_str!("../../../crates/instance/src/seed_boot.sh");
     let root = node.layout().at("/zones").join(&uuid).join("root");
     fs::write(root.join("etc/rc.local"), script).unwrap();
@@ -121,8 +123,11 @@ fn the_boot_script_runs_the_operators_script_then_the_users_at_each_boot() {
         std::os::unix::fs::symlink("busybox", root.join("bin").join(applet)).unwrap();
     }
     let order = || fs::read_to_string(root.join("order")).unwrap_or_default();
+    node.vmadm(&["start", &uuid]).ok();
     for boots in 1..=2 {
-        node.vmadm(&["reboot", &uuid, "-F"]).ok();
+        if boots > 1 {
+            node.vmadm(&["reboot", &uuid, "-F"]).ok();
+        }
         until("both scripts ran", || order() == "operator\nuser\n".repeat(boots));
     }
     assert_eq!(fs::read_to_string(root.join("seen")).unwrap(), "data\n");
