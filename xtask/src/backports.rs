@@ -7,7 +7,12 @@ use std::{fs, path::Path, process::Command, time::Duration};
 
 use anyhow::{Context, Result, bail};
 
-use crate::{packages::apt, platform::debian_mirror, run, say::Progress};
+use crate::{
+    packages::{INSTALL, apt},
+    platform::debian_mirror,
+    run,
+    say::Progress,
+};
 
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
@@ -30,7 +35,7 @@ pub fn install(names: &[&str], progress: &mut Progress) -> Result<()> {
     update.args(["update", "-q"]);
     run::succeed(update, Duration::from_secs(600), progress)?;
     let mut install: Command = prepared();
-    install.args(["install", "-q", "-y", "--no-install-recommends", "-t", &format!("{release}-backports")]).args(names);
+    install.args(INSTALL).args(["-t", &format!("{release}-backports")]).args(names);
     run::succeed(install, Duration::from_secs(900), progress).map(drop)
 }
 

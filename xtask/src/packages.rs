@@ -126,11 +126,15 @@ pub fn ensure(purposes: &[Purpose], progress: &mut Progress) -> Result<()> {
     backports::install(&left, progress).with_context(|| format!("could not install {}", left.join(" ")))
 }
 
+/// An installation that takes nothing away: apt would remove a companion from elsewhere (backports) for one of the release's own.
 fn install(names: &[&str]) -> Command {
     let mut command = apt();
-    command.args(["install", "-q", "-y", "--no-install-recommends"]).args(names);
+    command.args(INSTALL).args(names);
     command
 }
+
+/// The words with which `apt-get` installs.
+pub const INSTALL: [&str; 5] = ["install", "-q", "-y", "--no-install-recommends", "--no-remove"];
 
 /// `apt-get` that asks nothing and waits for another apt to end.
 pub fn apt() -> Command {
