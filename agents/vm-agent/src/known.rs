@@ -129,7 +129,7 @@ impl Known {
         let changed = present.iter().filter(|(uuid, look)| match look {
             Look::Same => !self.seen.contains_key(uuid) && !self.hidden.contains_key(uuid),
             Look::Now(Loaded::Object(vm)) if is_hidden(vm) => !self.hidden.contains_key(uuid),
-            Look::Now(Loaded::Object(vm)) => self.seen.get(uuid).is_none_or(|seen| seen.body != body(vm)),
+            Look::Now(Loaded::Object(vm)) => self.unreadable.contains(uuid) || self.seen.get(uuid).is_none_or(|seen| seen.body != body(vm)),
             Look::Now(Loaded::Unreadable(_)) => !self.unreadable.contains(uuid),
             Look::Now(Loaded::Absent) => false,
         });

@@ -147,6 +147,19 @@ mod tests {
         fs::remove_dir(zonepath.join("root")).unwrap();
         assert_eq!(changed("its root went")["state"], "configured");
 
+        // Snapshots that are not known are not "none" (ruling 1).
+        fs::create_dir(zonepath.join("root")).unwrap();
+        assert_eq!(changed("its root is back")["snapshots"], json!([]));
+        let storage = triton_storage::Storage::open(&layout).unwrap();
+        storage.snapshot(uuid, &"one".parse().unwrap()).unwrap();
+        assert_eq!(changed("a snapshot")["snapshots"][0]["name"], "one");
+        let info = layout.at("/zones").join(format!(".snapshots/{uuid}/vmsnap-one/snapshot.json"));
+        let good = fs::read(&info).unwrap();
+        fs::write(&info, "{").unwrap();
+        assert!(matches!(look("a damaged snapshot"), Look::Now(Loaded::Unreadable(reason)) if reason.contains("snapshots")));
+        fs::write(&info, good).unwrap();
+        assert_eq!(changed("the snapshot again")["snapshots"][0]["name"], "one");
+
         // Somebody changes it: what it is now is no measure for later.
         let lock = triton_files::Lock::take(&layout.instance_lock(uuid), "update", Duration::from_secs(1)).unwrap();
         assert!(!same(&look("a lock")) && !same(&look("a lock, still")));

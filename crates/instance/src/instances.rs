@@ -9,7 +9,7 @@ use std::{
 use serde_json::Value;
 use triton_cgroup::Cgroups;
 use triton_files::{Holder, Identity, Layout, Lock, LockError};
-use triton_storage::Storage;
+use triton_storage::{Storage, StorageError};
 use triton_types::{InstanceUuid, JsonMap, Lifecycle, RunState, StorageKind, VmObject, VmState};
 
 use crate::{
@@ -35,10 +35,9 @@ impl AllSnapshots {
 }
 
 /// Where the snapshots of a VM object come from.
-#[derive(Clone, Copy)]
 enum SnapshotsOf<'a> {
     Nothing,
-    Storage,
+    These(Vec<triton_types::Snapshot>),
     Listed(&'a AllSnapshots),
 }
 
@@ -104,9 +103,19 @@ impl Instances {
     /// The VM object of one instance, as it is now.
     ///
     /// # Errors
-    /// [`InstanceError::NotFound`], [`InstanceError::Unreadable`].
+    /// [`InstanceError::NotFound`], [`InstanceError::Unreadable`]; the latter also when its snapshots are not known: that is not "none".
     pub fn load(&self, uuid: InstanceUuid) -> Result<VmObject, InstanceError> {
-        Ok(self.object_of(self.read_mounted(uuid)?, SnapshotsOf::Storage))
+        let machine = self.read_mounted(uuid)?;
+        let snapshots = match self.storage.snapshots(uuid) {
+            Ok(all) => all.into_iter().map(Into::into).collect(),
+            // It has no dataset, or none any more.
+            Err(StorageError::NotFound { .. }) => Vec::new(),
+            Err(error) => {
+                let reason = format!("its snapshots cannot be listed: {}", crate::error::chain_text(&error));
+                return Err(InstanceError::Unreadable { uuid, reason });
+            }
+        };
+        Ok(self.object_of(machine, SnapshotsOf::These(snapshots)))
     }
 
     /// As [`Instances::load`], with snapshots of [`Instances::all_snapshots`].
@@ -114,6 +123,9 @@ impl Instances {
     /// # Errors
     /// As [`Instances::load`].
     pub fn load_with(&self, uuid: InstanceUuid, snapshots: &AllSnapshots) -> Result<VmObject, InstanceError> {
+        if self.storage.kind() == StorageKind::Dir {
+            return self.load(uuid);
+        }
         Ok(self.object_of(self.read_mounted(uuid)?, SnapshotsOf::Listed(snapshots)))
     }
 
@@ -229,12 +241,12 @@ impl Instances {
         let reprovisioning = holder.as_ref().is_some_and(|holder| holder.action == crate::reprovision::ACTION);
         let creating =
             !presence.has_init() && holder.is_some_and(|holder| holder.action == "create") && machine.file.lifecycle != Lifecycle::Deleting;
-        // On ZFS a list of snapshots is a command of its own: too dear for every instance of a list.
+        // On ZFS a list of snapshots can be a command of its own: too dear for every instance of a list.
         let snapshots = match from {
             _ if !dataset => Vec::new(),
-            _ if self.storage.kind() == StorageKind::Dir => self.snapshots(uuid),
-            SnapshotsOf::Storage => self.snapshots(uuid),
+            SnapshotsOf::These(all) => all,
             SnapshotsOf::Listed(all) => all.of(uuid).to_vec(),
+            SnapshotsOf::Nothing if self.storage.kind() == StorageKind::Dir => self.snapshots(uuid),
             SnapshotsOf::Nothing => Vec::new(),
         };
         let mut machine = machine;
@@ -250,6 +262,7 @@ impl Instances {
         object
     }
 
+    /// Those that can be listed, for looks that something better follows.
     pub(crate) fn snapshots(&self, uuid: InstanceUuid) -> Vec<triton_types::Snapshot> {
         self.storage.snapshots(uuid).unwrap_or_default().into_iter().map(Into::into).collect()
     }

@@ -7,6 +7,7 @@ mod data;
 mod export;
 mod patience;
 mod replicate;
+mod snapdir;
 mod snapshots;
 mod volumes;
 
@@ -46,6 +47,7 @@ pub(crate) struct ZfsPool {
     top: DatasetName,
     places: Places,
     layout: Layout,
+    lists: snapdir::Lists,
 }
 
 /// Names made of a checked pool and uuids are always legal, but for a snapshot's name that Triton allows and ZFS does not.
@@ -66,7 +68,7 @@ impl ZfsPool {
         if Path::new(&found) != places.pool() {
             return Err(missing(format!("its mountpoint is {found}, {} is needed", places.pool().display())));
         }
-        Ok(Self { zfs, top, places, layout: layout.clone() })
+        Ok(Self { zfs, top, places, layout: layout.clone(), lists: snapdir::Lists::default() })
     }
 
     fn dataset(&self, leaf: &dyn std::fmt::Display) -> Result<DatasetName, StorageError> {

@@ -144,6 +144,57 @@ fn snapshots_are_made_listed_rolled_back_to_and_deleted() {
     assert!(matches!(storage.delete_snapshot(instance, &one), Err(StorageError::NotFound { .. })));
 }
 
+/// A list that was asked for once is told again, so every way in which it can become another has to be seen.
+#[test]
+fn snapshots_are_those_of_zfs_whoever_changed_them() {
+    let Some(bed) = Bed::new() else { return };
+    let storage = bed.storage();
+    let (image, instance) = (bed.image(), InstanceUuid::random());
+    storage.clone_image(image, instance, &quota(64)).unwrap();
+    let dataset = format!("{}/{instance}", bed.pool);
+    let file = storage.root(instance).join("state");
+    let check = |what: &str| {
+        let text = run("zfs", &["list", "-Hp", "-d", "1", "-t", "snapshot", "-o", "name,referenced", &dataset]);
+        let mut truth: Vec<(String, u64)> = text
+            .lines()
+            .filter_map(|line| line.split_once("@vmsnap-")?.1.split_once('\t'))
+            .map(|(name, referenced)| (name.to_owned(), referenced.parse().unwrap()))
+            .collect();
+        truth.sort();
+        for _ in 0..2 {
+            let mut told: Vec<_> =
+                storage.snapshots(instance).unwrap().iter().map(|info| (info.name.to_string(), info.size_bytes)).collect();
+            told.sort();
+            assert_eq!(told, truth, "{what}");
+        }
+        let all = storage.all_snapshots().unwrap();
+        assert_eq!(all.get(&instance).map_or(0, Vec::len), truth.len(), "{what}: in the list of all");
+        truth.len()
+    };
+    let at = |name: &str| format!("{dataset}@vmsnap-{name}");
+    assert_eq!(check("none"), 0);
+    run("zfs", &["snapshot", &at("a")]);
+    assert_eq!(check("one made by hand"), 1);
+    run("zfs", &["rename", &at("a"), &at("b")]);
+    assert_eq!(check("another name"), 1);
+    fs::write(&file, vec![7; 1 << 20]).unwrap();
+    fs::File::open(&file).unwrap().sync_all().unwrap();
+    run("zfs", &["destroy", &at("b")]);
+    run("zfs", &["snapshot", &at("b")]);
+    assert_eq!(check("made anew under its name"), 1);
+    run("zfs", &["snapshot", &at("c")]);
+    assert_eq!(check("two"), 2);
+    run("zfs", &["rollback", "-r", &at("b")]);
+    assert_eq!(check("rolled back"), 1);
+    run("zfs", &["unmount", &dataset]);
+    run("zfs", &["snapshot", &at("d")]);
+    assert_eq!(check("while it is not mounted"), 2);
+    storage.mount_instance(instance).unwrap();
+    assert_eq!(check("mounted again"), 2);
+    run("zfs", &["destroy", &format!("{}%d", at("b"))]);
+    assert_eq!(check("all destroyed"), 0);
+}
+
 #[test]
 fn a_held_instance_is_indestructible_until_it_is_released() {
     let Some(bed) = Bed::new() else { return };

@@ -67,8 +67,10 @@ impl ZfsPool {
     }
 
     pub(super) fn list_snapshots(&self, instance: InstanceUuid) -> Result<Vec<SnapshotInfo>, StorageError> {
-        let rows = self.zfs.list_snapshots(&self.require_instance(instance)?, 1)?;
-        Ok(newest_first(rows.iter()))
+        self.lists.of(instance, &self.places.zonepath(instance), || {
+            let rows = self.zfs.list_snapshots(&self.require_instance(instance)?, 1)?;
+            Ok(newest_first(rows.iter()))
+        })
     }
 
     pub(super) fn list_all_snapshots(&self) -> Result<BTreeMap<InstanceUuid, Vec<SnapshotInfo>>, StorageError> {
@@ -80,7 +82,9 @@ impl ZfsPool {
             }
         }
         let listed = by_instance.into_iter().map(|(instance, rows)| (instance, newest_first(rows.into_iter())));
-        Ok(listed.filter(|(_, snapshots)| !snapshots.is_empty()).collect())
+        let listed: BTreeMap<InstanceUuid, Vec<SnapshotInfo>> = listed.filter(|(_, snapshots)| !snapshots.is_empty()).collect();
+        self.lists.keep(|instance| listed.contains_key(instance));
+        Ok(listed)
     }
 }
 
