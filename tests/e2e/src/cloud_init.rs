@@ -9,6 +9,8 @@ use std::{
 use nix::fcntl::{Flock, FlockArg};
 use serde_json::Value;
 
+use crate::userland::build_folder;
+
 /// cloud-init, and what of Python its data sources import.
 const PACKAGES: [&str; 16] = [
     "cloud-init",
@@ -47,9 +49,7 @@ impl CloudInit {
     /// When they or Python cannot be had: names what is missing.
     pub fn get() -> Self {
         assert!(Path::new(PYTHON).exists(), "{PYTHON} is missing: install the Debian package python3, as `cargo xtask test` does");
-        let own = std::env::current_exe().expect("a running program has a path");
-        let target = own.ancestors().find(|folder| folder.join("CACHEDIR.TAG").is_file()).expect("tests run below cargo's folder");
-        let folder = target.join("cloud-init");
+        let folder = build_folder().join("cloud-init");
         fs::create_dir_all(&folder).expect("disk");
         let turn = fs::File::create(folder.join("lock")).expect("disk");
         let _turn = Flock::lock(turn, FlockArg::LockExclusive).map_err(|(_, errno)| errno).expect("a lock");

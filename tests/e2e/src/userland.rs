@@ -18,16 +18,19 @@ use crate::Node;
 /// The uuid of the image that [`Node::install_userland`] makes.
 const USERLAND_UUID: &str = "b5b0c0de-7e57-4bb0-8000-000000000009";
 
+/// Cargo's folder, or what stands for it on a booted node: the folder above the running program that is marked as a cache.
+pub(crate) fn build_folder() -> PathBuf {
+    let own = std::env::current_exe().expect("a running program has a path");
+    own.ancestors().find(|folder| folder.join("CACHEDIR.TAG").is_file()).expect("tests run below cargo's folder").to_owned()
+}
+
 /// A Debian root with `packages` as a tar archive, from an earlier run if there is one with the same `key`. `script` is run by `sh`
 /// with the root as `$1` when the packages are there.
 ///
 /// # Panics
 /// When it cannot be made.
 pub fn userland(name: &str, packages: &str, key: &[&str], script: &str) -> PathBuf {
-    let own = std::env::current_exe().expect("a running program has a path");
-    // Beside the build; on a booted node there is none.
-    let target = own.ancestors().find(|folder| folder.join("CACHEDIR.TAG").is_file()).unwrap_or(Path::new("/var"));
-    let directory = target.join("tmp/userlands");
+    let directory = build_folder().join("tmp/userlands");
     fs::create_dir_all(&directory).expect("disk");
     let key: String = Sha1::digest(key.join("\0")).iter().take(6).map(|byte| format!("{byte:02x}")).collect();
     let place = directory.join(format!("{name}-{key}.tar"));

@@ -21,6 +21,12 @@ fn payload(node: &Node) -> Value {
     payload
 }
 
+/// A node has no mirror of Debian's packages: `cargo xtask vm test` runs this here first and takes what it made there.
+#[test]
+fn debian_is_at_hand() {
+    assert!(CloudInit::get().root().is_dir());
+}
+
 /// metadata case 71
 #[test]
 fn the_client_classes_of_the_smartos_data_source_learn_everything_over_both_transports() {

@@ -255,6 +255,12 @@ fn slow_and_many_clients_over_http_cost_their_own_guest_alone() {
     }
 }
 
+/// A node has no mirror of Debian's packages: `cargo xtask vm test` runs this here first and takes what it made there.
+#[test]
+fn debian_is_at_hand() {
+    assert!(CloudInit::get().root().is_dir());
+}
+
 /// metadata section 6.4: cloud-init's own data sources, in the guest's namespace
 #[test]
 fn cloud_init_learns_from_it_as_from_openstack_and_from_ec2() {

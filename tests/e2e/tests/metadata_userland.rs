@@ -274,6 +274,14 @@ fn lx_image() -> PathBuf {
     userland("lx", "sysvinit-core", &["sysvinit-core", LX_SCRIPT, LX_INIT], &shape)
 }
 
+/// A node has no mirror of Debian's packages: `cargo xtask vm test` runs this here first and takes what it made there.
+#[test]
+fn debian_is_at_hand() {
+    for make in [cloud_image, cloud_image_with_systemd, lx_image] {
+        assert!(make().is_file());
+    }
+}
+
 /// metadata cases 70, 74, 75 and 77
 #[test]
 fn boot_scripts_of_an_lx_image_fetch_and_run_what_there_is_at_each_boot() {

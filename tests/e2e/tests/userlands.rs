@@ -21,9 +21,22 @@ ExecStart=/lib/smartdc/joyent_rc.local\n[Install]\nWantedBy=multi-user.target\n"
 const INIT_SCRIPT: &str = "#!/bin/sh\n### BEGIN INIT INFO\n# Provides: joyent\n# Required-Start: $local_fs\n# Required-Stop:\n\
 # Default-Start: 2 3 4 5\n# Default-Stop:\n# Short-Description: lx boot scripts\n### END INIT INFO\n[ \"$1\" = start ] && /lib/smartdc/joyent_rc.local\nexit 0\n";
 
+/// The Debian roots: how their network is set up, and the packages that make them so.
+const SYSVINIT: (&str, &str) = ("sysvinit", "sysvinit-core");
+const OPENRC: (&str, &str) = ("openrc", "sysvinit-core,openrc");
+const SYSTEMD: (&str, &str) = ("systemd", "systemd,systemd-sysv");
+
 /// A Debian root as a tar archive.
-fn userland(name: &str, packages: &str, shape: &str) -> PathBuf {
-    triton_e2e::userland(name, packages, &[packages, shape, JOYENT_RC, UNIT, INIT_SCRIPT], &script(shape))
+fn userland((shape, packages): (&str, &str)) -> PathBuf {
+    triton_e2e::userland(shape, packages, &[packages, shape, JOYENT_RC, UNIT, INIT_SCRIPT], &script(shape))
+}
+
+/// A node has no mirror of Debian's packages: `cargo xtask vm test` runs this here first and takes what it made there.
+#[test]
+fn debian_is_at_hand() {
+    for root in [SYSVINIT, OPENRC, SYSTEMD] {
+        assert!(userland(root).is_file());
+    }
 }
 
 /// What is done to the root to make it look like an lx image, and what its own network software would do if it were let.
@@ -115,14 +128,14 @@ fn lives_with_the_hosts_addresses(node: &Node, image: &str) {
 #[test]
 fn a_guest_with_system_v_init_keeps_the_hosts_addresses_and_runs_the_boot_scripts() {
     let node = Node::new("sysvinit");
-    let image = node.install_userland(&userland("sysvinit", "sysvinit-core", "sysvinit"));
+    let image = node.install_userland(&userland(SYSVINIT));
     lives_with_the_hosts_addresses(&node, &image);
 }
 
 #[test]
 fn a_guest_with_openrc_keeps_the_hosts_addresses_and_runs_the_boot_scripts() {
     let node = Node::new("openrc");
-    let image = node.install_userland(&userland("openrc", "sysvinit-core,openrc", "openrc"));
+    let image = node.install_userland(&userland(OPENRC));
     lives_with_the_hosts_addresses(&node, &image);
 }
 
@@ -131,7 +144,7 @@ fn a_guest_with_openrc_keeps_the_hosts_addresses_and_runs_the_boot_scripts() {
 #[test]
 fn a_guest_with_systemd_keeps_the_hosts_addresses_and_runs_the_boot_scripts() {
     let node = Node::new("systemd");
-    let image = node.install_userland(&userland("systemd", "systemd,systemd-sysv", "systemd"));
+    let image = node.install_userland(&userland(SYSTEMD));
     if Cgroups::probe().unwrap().layout() == CgroupLayout::V2 {
         return lives_with_the_hosts_addresses(&node, &image);
     }

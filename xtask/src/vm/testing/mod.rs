@@ -5,15 +5,16 @@
 
 mod bench;
 mod build;
+mod debian;
 mod failure;
 mod groups;
 
 use std::{
-    path::{Path, PathBuf},
+    path::Path,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
 use super::{
     args::{Half, TestArgs, UpArgs},
@@ -94,6 +95,7 @@ pub fn run(base: &Path, args: &TestArgs) -> Result<Counts> {
     if tests.is_empty() && scenarios.is_empty() {
         return Ok(Counts::default());
     }
+    debian::make(&tests)?;
     let begun = Instant::now();
     let limit = if args.quick { QUICK } else { WHOLE[usize::from(args.matrix)] };
     let place = Place::of_tests(base);
@@ -147,7 +149,7 @@ fn prepare(bed: &mut Bed, tests: &[TestProgram]) -> Result<()> {
     }
     let beside = ["headnode", "portolan", "escape-probe"].map(|name| stripped(name, "debug"));
     bed.push(&beside.into_iter().collect::<Result<Vec<_>>>()?, &folder)?;
-    debian(bed, tests)?;
+    debian::push(bed, tests)?;
     let image = image::ensure(&image::cache_folder(), bed.progress()).context("could not build the image of the guests")?;
     let above = image.file.parent().context("the image has no folder")?;
     bed.push(&[above.join("manifest.json"), image.file.clone()], &format!("{BED}/image"))?;
@@ -161,32 +163,6 @@ fn prepare(bed: &mut Bed, tests: &[TestProgram]) -> Result<()> {
     bed.run(&links)?;
     bed.save(READY)?;
     bed.progress().done(format_args!("{} test programs", files.len()));
-    Ok(())
-}
-
-/// What tests take from Debian: the node has no mirror of packages, so it is what tier 2 made on this machine. Roots of distributions, which
-/// are booted, and cloud-init, which asks from outside.
-fn debian(bed: &mut Bed, tests: &[TestProgram]) -> Result<()> {
-    let target = workspace::target_folder()?;
-    let files = |folder: &Path, ending: &str, made_by: &str| -> Result<Vec<PathBuf>> {
-        let made = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
-        let found: Vec<_> = made.filter(|path| path.extension().is_some_and(|is| is == ending)).collect();
-        if found.is_empty() {
-            bail!("{} has no .{ending}: `cargo xtask test --tier 2 {made_by}` makes what belongs there", folder.display());
-        }
-        Ok(found)
-    };
-    let any = |part: &str| tests.iter().any(|test| test.target.contains(part));
-    if any("userland") {
-        let roots = files(&target.join("tmp/userlands"), "tar", "userland")?;
-        bed.push(&roots, "/var/tmp/userlands").context("the roots of distributions could not be copied")?;
-    }
-    if any("metadata_cloud_init") || any("metadata_http") {
-        let packages = files(&target.join("cloud-init"), "deb", "cloud_init")?;
-        bed.push(&packages, &format!("{BED}/tests/cloud-init")).context("the packages of cloud-init could not be copied")?;
-        // By it the tests know cargo's folder.
-        bed.push(&[target.join("CACHEDIR.TAG")], &format!("{BED}/tests"))?;
-    }
     Ok(())
 }
 
