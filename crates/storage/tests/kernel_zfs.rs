@@ -191,7 +191,7 @@ fn snapshots_are_those_of_zfs_whoever_changed_them() {
     assert_eq!(check("while it is not mounted"), 2);
     storage.mount_instance(instance).unwrap();
     assert_eq!(check("mounted again"), 2);
-    run("zfs", &["destroy", &format!("{}%d", at("b"))]);
+    run("zfs", &["destroy", &format!("{}%vmsnap-d", at("b"))]);
     assert_eq!(check("all destroyed"), 0);
 }
 
