@@ -1,8 +1,12 @@
 """Reads a seed as cloud-init's NoCloud data source does, and renders its network; prints all of it as JSON."""
 import json
 import os
+import shlex
 import sys
 import tempfile
+
+# Debian 12's cloud-init takes `quote` from a module that Python 3.13, a booted node's, has no more.
+sys.modules.setdefault("pipes", shlex)
 
 from cloudinit import net, user_data, util
 from cloudinit.distros import rhel

@@ -53,7 +53,7 @@ fn the_client_classes_of_the_smartos_data_source_learn_everything_over_both_tran
             ("user-script", json!("#!/bin/sh\necho hi\n")),
             ("legacy-user-data", json!("plain")),
             ("user-data", json!("#cloud-config\n{}\n")),
-            ("availability_zone", json!("e2e")),
+            ("availability_zone", node.get(&uuid)["datacenter_name"].clone()),
             ("operator-script", json!("#!/bin/sh\ntrue\n")),
             ("hostname", json!("web5")),
             ("dns_domain", json!("example.com")),

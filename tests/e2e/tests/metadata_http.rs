@@ -290,7 +290,7 @@ fn cloud_init_learns_from_it_as_from_openstack_and_from_ec2() {
         for (name, value) in [
             ("instance-id", json!(uuid)),
             ("hostname", json!("web5")),
-            ("zone", json!("e2e")),
+            ("zone", node.get(&uuid)["datacenter_name"].clone()),
             ("public-keys", json!(["ssh-ed25519 AAAA one", "ssh-rsa BBBB two"])),
             ("user-data", json!(USER_DATA)),
             ("token", json!(kind == "ec2-with-token")),
