@@ -73,8 +73,9 @@ pub enum VmVerb {
 /// Arguments of `xtask vm test`.
 #[derive(Args, Debug, Clone, Default)]
 pub struct TestArgs {
-    /// Run only tests and scenarios whose name contains this, and the whole test program that is called so
-    pub filter: Option<String>,
+    /// Run only tests and scenarios whose name contains one of these, and whole test programs that are called so
+    #[arg(value_name = "FILTER")]
+    pub filters: Vec<String>,
 
     /// Only what every landing runs
     #[arg(long, conflicts_with = "matrix")]

@@ -56,7 +56,7 @@ pub fn chosen(args: &TestArgs) -> Vec<Scenario> {
     let wanted = |scenario: &&Scenario| {
         (!args.quick || scenario.quick)
             && (args.matrix || !scenario.matrix)
-            && args.filter.as_ref().is_none_or(|filter| scenario.name.contains(filter))
+            && (args.filters.is_empty() || args.filters.iter().any(|filter| scenario.name.contains(filter)))
     };
     ALL.iter().filter(wanted).copied().collect()
 }

@@ -62,6 +62,20 @@ pub fn selection(group: &Group, target: &str, filter: Option<&str>) -> Option<St
     filter.map(str::to_owned).or_else(|| (!all).then(|| group.tests.to_owned()))
 }
 
+/// By which of `filters` a program is asked for, its own name before all others; by none where there are none. `Err` when it is not.
+pub fn asked_by<'a>(test: &TestProgram, filters: &'a [String]) -> Result<Option<&'a str>, NotAsked> {
+    let has = |filter: Option<&str>| test.has(selection(test.group, &test.target, filter).as_deref());
+    if filters.is_empty() {
+        return if has(None) { Ok(None) } else { Err(NotAsked) };
+    }
+    let own = filters.iter().filter(|filter| **filter == test.target);
+    own.chain(filters).find(|filter| has(Some(filter))).map(|filter| Some(filter.as_str())).ok_or(NotAsked)
+}
+
+/// A program is not among those that were asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NotAsked;
+
 /// Runs one test program on the node; its output is shown as it comes.
 pub fn run(bed: &Bed, test: &TestProgram, filter: Option<&str>) -> Result<Counts> {
     let name = test.file.file_name().unwrap_or_default().to_string_lossy().into_owned();

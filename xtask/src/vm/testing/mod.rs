@@ -70,7 +70,7 @@ fn free_memory() -> u64 {
 /// Tier 3. Its machine goes afterwards: the next change has another image.
 pub fn tier(filter: Option<&str>, quick: bool) -> Result<Counts> {
     let base = Path::new(DIR);
-    let args = TestArgs { filter: filter.map(str::to_owned), quick, ..TestArgs::default() };
+    let args = TestArgs { filters: filter.map(str::to_owned).into_iter().collect(), quick, ..TestArgs::default() };
     let counts = run(base, &args);
     super::verbs::remove_tests(base)?;
     counts
@@ -81,7 +81,7 @@ pub fn run(base: &Path, args: &TestArgs) -> Result<Counts> {
     let scenarios = if args.only == Some(Half::Programs) { Vec::new() } else { scenarios::chosen(args) };
     build::programs()?;
     // Whoever names a scenario wants to see that, and soon.
-    let named = args.filter.is_some() && !scenarios.is_empty();
+    let named = !args.filters.is_empty() && !scenarios.is_empty();
     let tests = if named || args.only == Some(Half::Scenarios) { Vec::new() } else { chosen(build::tests()?, args) };
     if args.list {
         for test in &tests {
@@ -108,7 +108,7 @@ pub fn run(base: &Path, args: &TestArgs) -> Result<Counts> {
     for test in &tests {
         report.one(&mut bed, &format!("{} ({})", test.group.package, test.target), |bed| {
             bed.reset(READY)?;
-            groups::run(bed, test, args.filter.as_deref())
+            groups::run(bed, test, groups::asked_by(test, &args.filters).unwrap_or_default())
         });
     }
     for Scenario { name, run, .. } in scenarios {
@@ -124,11 +124,8 @@ pub fn run(base: &Path, args: &TestArgs) -> Result<Counts> {
 
 /// The programs that `args` ask for; where only some tests are wanted, those that have one of them.
 fn chosen(tests: Vec<TestProgram>, args: &TestArgs) -> Vec<TestProgram> {
-    let filter = args.filter.as_deref();
     let wanted = |test: &TestProgram| {
-        (!args.quick || test.is_quick())
-            && (args.matrix || !test.is_matrix())
-            && (test.has(groups::selection(test.group, &test.target, filter).as_deref()))
+        (!args.quick || test.is_quick()) && (args.matrix || !test.is_matrix()) && groups::asked_by(test, &args.filters).is_ok()
     };
     tests.into_iter().filter(wanted).collect()
 }
