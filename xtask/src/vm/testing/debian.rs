@@ -21,6 +21,9 @@ use crate::{
 /// The test of a program that makes what the others of it need, wherever it runs.
 const MAKES: &str = "debian_is_at_hand";
 
+/// Seconds that it may take: several roots from a slow mirror.
+const LIMIT: &str = "1800";
+
 /// Has those programs make what they need, unless it is there: about two minutes for each root.
 ///
 /// # Errors
@@ -34,10 +37,16 @@ pub fn make(tests: &[TestProgram]) -> Result<()> {
     for test in makers {
         let begun = Instant::now();
         say::line(format_args!("from Debian, for {} (two minutes a root when it is not there yet)", test.target));
-        let mut command = Command::new(&test.file);
-        let status = command.args(["--exact", MAKES]).stdout(Stdio::null()).status().context("could not run a test program")?;
+        let mut command = Command::new("timeout");
+        let status = command
+            .arg(LIMIT)
+            .arg(&test.file)
+            .args(["--exact", MAKES])
+            .stdout(Stdio::null())
+            .status()
+            .context("could not run a test program")?;
         if !status.success() {
-            bail!("what {} needs could not be made: `{} --exact {MAKES}` says why", test.target, test.file.display());
+            bail!("what {} needs could not be made within {LIMIT} s: `{} --exact {MAKES}` says why", test.target, test.file.display());
         }
         say::line(format_args!("      is there ({:.1} s)", begun.elapsed().as_secs_f64()));
     }
