@@ -193,7 +193,10 @@ fn kernel_learned_addresses_end_with_their_time_with_the_property_and_are_bounde
         while net.passes(&a, &b, &ipv4(A, "10.7.0.250")) {
             assert!(std::time::Instant::now() < deadline, "it does not end");
         }
-        assert!(net.guard.learned("vta").is_empty());
+        // The kernel counts in ticks, the file in milliseconds: either may end a moment before the other.
+        while !net.guard.learned("vta").is_empty() {
+            assert!(std::time::Instant::now() < deadline, "it is remembered for longer than it was given");
+        }
         for n in 0..=crate::LEARNED_MOST {
             net.guard.learn("vta", address(n), Duration::from_secs(100 + n as u64)).unwrap();
         }
