@@ -103,7 +103,7 @@ impl Keeper {
                         let right = self.compare();
                         // What was put right comes back as a change of the table, and is looked at once more.
                         compare_at = Instant::now() + if right { COMPARE } else { AFTER_FAILURE };
-                        // It holds the guard's lock: however often guests start, others have most of the time.
+                        // It reads the files of all instances: however often guests start, others have most of the time.
                         rested_at = Instant::now() + now.elapsed() * REST;
                     }
                 }

@@ -39,18 +39,17 @@ impl Guard {
     /// `all` gives those NICs, and whether no other may have a link: else entries of links that are none of theirs stay (ruling 1). A table
     /// that is not whole is left to [`Guard::repair`]. Entries of links that do not exist stay: they may be about to be forgotten.
     ///
+    /// Mostly nothing differs, and to see that takes the files of all instances: nobody who starts one has to wait for it. What others
+    /// change meanwhile may look like a difference, so that one counts only when it is seen again under the lock.
+    ///
     /// # Errors
     /// As [`Guard::protect`].
-    pub fn compare(&mut self, all: impl FnOnce() -> Result<(Vec<Protection>, bool), String>) -> Result<Vec<String>, GuardError> {
-        let _lock = Lock::take(&self.lock, "compare the guard", PATIENCE)?;
-        if !self.is_whole()? {
+    pub fn compare(&mut self, mut all: impl FnMut() -> Result<(Vec<Protection>, bool), String>) -> Result<Vec<String>, GuardError> {
+        if self.look(&mut all).is_ok_and(|(_, differing)| differing == Differing::default()) {
             return Ok(Vec::new());
         }
-        let (all, complete) = all().map_err(GuardError::Unknown)?;
-        let Differing { guarded, mut strange } = self.differing(&all)?;
-        if !complete {
-            strange.clear();
-        }
+        let _lock = Lock::take(&self.lock, "compare the guard", PATIENCE)?;
+        let (all, Differing { guarded, strange }) = self.look(&mut all)?;
         if !guarded.is_empty() {
             let these: Vec<Protection> = all.into_iter().filter(|protection| guarded.contains(&protection.link)).collect();
             self.change(&these)?;
@@ -62,6 +61,22 @@ impl Guard {
             self.nft.commit(batch)?;
         }
         Ok(guarded.into_iter().chain(strange).collect())
+    }
+
+    /// The NICs, and what differs from them.
+    fn look(
+        &mut self,
+        all: &mut impl FnMut() -> Result<(Vec<Protection>, bool), String>,
+    ) -> Result<(Vec<Protection>, Differing), GuardError> {
+        if !self.is_whole()? {
+            return Ok((Vec::new(), Differing::default()));
+        }
+        let (all, complete) = all().map_err(GuardError::Unknown)?;
+        let mut differing = self.differing(&all)?;
+        if !complete {
+            differing.strange.clear();
+        }
+        Ok((all, differing))
     }
 
     fn differing(&mut self, all: &[Protection]) -> Result<Differing, GuardError> {

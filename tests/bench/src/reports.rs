@@ -105,7 +105,8 @@ fn begin(agents: &mut Reporters<'_>, name: &'static str, instances: usize) -> Du
             return begun.elapsed();
         }
         assert!(begun.elapsed() < limit, "{name} is not in step: {status}");
-        sleep(Duration::from_millis(20));
+        // The answer takes all NICs: whoever asks often takes the processor from those who are measured.
+        sleep((begun.elapsed() / 50).max(Duration::from_millis(20)));
     }
 }
 

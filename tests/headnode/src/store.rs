@@ -42,6 +42,25 @@ impl Kind {
     }
 }
 
+/// What documents are found by without reading all of them: a node of thousands of instances has as many NICs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Field {
+    Ip,
+    BelongsTo,
+}
+
+impl Field {
+    const ALL: [Self; 2] = [Self::Ip, Self::BelongsTo];
+
+    /// As it stands in statements: an index is used where its very words are.
+    fn words(self) -> &'static str {
+        match self {
+            Self::Ip => "json_extract(body, '$.ip')",
+            Self::BelongsTo => "json_extract(body, '$.belongs_to_uuid')",
+        }
+    }
+}
+
 /// How long a database may be busy when it is opened.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -81,6 +100,10 @@ impl Store {
              CREATE TABLE IF NOT EXISTS documents (
                  number INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL, id TEXT NOT NULL, body TEXT NOT NULL, UNIQUE (kind, id));",
         )?;
+        for field in Field::ALL {
+            let words = field.words();
+            connection.execute_batch(&format!("CREATE INDEX IF NOT EXISTS by_{field:?} ON documents (kind, {words});"))?;
+        }
         Ok(Self(Mutex::new(connection)))
     }
 
@@ -99,6 +122,16 @@ impl Store {
         let connection = self.connection();
         let mut statement = connection.prepare_cached("SELECT body FROM documents WHERE kind = ?1 ORDER BY number")?;
         let rows = statement.query_map(params![kind.word()], |row| Ok(parse(&row.get::<_, String>(0)?)))?;
+        rows.collect()
+    }
+
+    /// Those of which `field` is `text`, in the order of first insertion.
+    pub(crate) fn with(&self, kind: Kind, field: Field, text: &str) -> rusqlite::Result<Vec<Value>> {
+        let connection = self.connection();
+        let words = field.words();
+        let sql = format!("SELECT body FROM documents WHERE kind = ?1 AND {words} = ?2 ORDER BY number");
+        let mut statement = connection.prepare_cached(&sql)?;
+        let rows = statement.query_map(params![kind.word(), text], |row| Ok(parse(&row.get::<_, String>(0)?)))?;
         rows.collect()
     }
 
@@ -136,5 +169,32 @@ impl Store {
 
     pub(crate) fn delete(&self, kind: Kind, id: &str) -> rusqlite::Result<bool> {
         Ok(self.connection().execute("DELETE FROM documents WHERE kind = ?1 AND id = ?2", params![kind.word(), id])? > 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn documents_are_found_by_a_field_through_its_index() {
+        let store = Store::open(None).unwrap();
+        let nic = |ip: &str, owner: &str| json!({"ip": ip, "belongs_to_uuid": owner});
+        for (id, body) in [("b", nic("10.0.0.1", "x")), ("a", nic("10.0.0.2", "x")), ("c", nic("10.0.0.1", "y")), ("d", json!({}))] {
+            store.put(Kind::Nic, id, body).unwrap();
+        }
+        store.put(Kind::Network, "n", nic("10.0.0.1", "x")).unwrap();
+        assert_eq!(store.with(Kind::Nic, Field::Ip, "10.0.0.1").unwrap(), [nic("10.0.0.1", "x"), nic("10.0.0.1", "y")]);
+        assert_eq!(store.with(Kind::Nic, Field::BelongsTo, "x").unwrap(), [nic("10.0.0.1", "x"), nic("10.0.0.2", "x")]);
+        assert!(store.with(Kind::Nic, Field::BelongsTo, "").unwrap().is_empty());
+        store.put(Kind::Nic, "a", nic("10.0.0.9", "x")).unwrap();
+        assert!(store.with(Kind::Nic, Field::Ip, "10.0.0.2").unwrap().is_empty(), "it has another one now");
+        for field in Field::ALL {
+            let plan = format!("EXPLAIN QUERY PLAN SELECT body FROM documents WHERE kind = 'nic' AND {} = 'x'", field.words());
+            let plan: String = store.connection().query_row(&plan, [], |row| row.get(3)).unwrap();
+            assert!(plan.contains(&format!("by_{field:?}")), "{plan}");
+        }
     }
 }

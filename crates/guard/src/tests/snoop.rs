@@ -171,7 +171,9 @@ fn kernel_sets_are_made_what_the_nics_say_and_nothing_else_is_touched() {
         });
         net.guard.learn("vtc", "10.7.7.7".parse().unwrap(), Duration::from_secs(60)).unwrap();
         let all = || Ok((vec![Protection::of(&a.nic, "vta"), Protection::of(&c.nic, "vtc")], true));
-        assert_eq!(net.guard.compare(all).unwrap(), [""; 0], "nothing differs");
+        let busy = triton_files::Lock::take(&net.guard.lock, "start many instances", Duration::from_secs(1)).unwrap();
+        assert_eq!(net.guard.compare(all).unwrap(), [""; 0], "nothing differs, and nobody is waited for");
+        drop(busy);
         assert!(!net.passes(&a, &b, &ipv4(A, "10.0.0.6")));
         let counted = net.guard.drops().unwrap()["vta"];
         for (line, links) in [

@@ -14,7 +14,7 @@ use crate::{
     call::{Call, uuid},
     error::ApiError,
     shared::Shared,
-    store::Kind,
+    store::{Field, Kind},
 };
 
 type Here = State<Arc<Shared>>;
@@ -172,9 +172,9 @@ impl Shared {
         }
         let user = self
             .store
-            .list(Kind::Nic)?
+            .with(Kind::Nic, Field::Ip, &address.to_string())?
             .into_iter()
-            .find(|other| other["network_uuid"] == network["uuid"] && other["ip"] == address.to_string() && other["mac"] != mac);
+            .find(|other| other["network_uuid"] == network["uuid"] && other["mac"] != mac);
         if user.is_some() {
             wrong.add("ip", "UsedBy", "ip in use");
             return Ok(());
@@ -197,11 +197,8 @@ impl Shared {
         if nic["primary"] != true {
             return Ok(());
         }
-        let owner = &nic["belongs_to_uuid"];
-        let others = self.store.list(Kind::Nic)?;
-        for other in
-            others.iter().filter(|other| other["primary"] == true && &other["belongs_to_uuid"] == owner && other["mac"] != nic["mac"])
-        {
+        let others = self.store.with(Kind::Nic, Field::BelongsTo, nic["belongs_to_uuid"].as_str().unwrap_or_default())?;
+        for other in others.iter().filter(|other| other["primary"] == true && other["mac"] != nic["mac"]) {
             self.store.update(Kind::Nic, other["mac"].as_str().unwrap_or_default(), |old| {
                 let mut other = old?;
                 other["primary"] = json!(false);
