@@ -392,10 +392,13 @@ impl Backend for ZfsPool {
     }
 
     fn indestructible(&self, instance: InstanceUuid) -> Result<bool, StorageError> {
-        self.require_instance(instance)?;
+        // Asked at every look at an instance, and most have no such snapshot: the file system says so itself, at a tenth of the price.
+        if snapdir::has(&self.places.zonepath(instance), INSTALL).is_ok_and(|there| !there) {
+            return Ok(false);
+        }
         match self.zfs.holds(&self.install_of(instance)?) {
             Ok(tags) => Ok(!tags.is_empty()),
-            Err(error) if error.kind() == FailureKind::NotFound => Ok(false),
+            Err(error) if error.kind() == FailureKind::NotFound => self.require_instance(instance).map(|_| false),
             Err(error) => Err(error.into()),
         }
     }

@@ -116,7 +116,7 @@ fn monitor_kib(node: &Node, uuid: &str) -> u64 {
 /// What a node with many instances costs.
 fn at_scale(args: &Args) -> Vec<Figure> {
     let node = Node::new("bench-scale");
-    synthetic::instances(&node, args.instances);
+    let _synthetic = synthetic::instances(&node, args.instances);
     let read = timed(|| synthetic::read_all(&node));
     let list = median(&(0..args.rounds).map(|_| timed(|| drop(node.vmadm(&["list"]).ok())).as_secs_f64() * 1e3).collect::<Vec<_>>());
     let get = median(

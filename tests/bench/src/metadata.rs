@@ -125,7 +125,7 @@ pub fn metadata(instances: usize, rounds: usize) -> Vec<Figure> {
         let service = MetadataService::start(&node);
         rss_kib(i64::from(service.pid())).unwrap_or_default()
     };
-    synthetic::instances(&node, instances);
+    let _synthetic = synthetic::instances(&node, instances);
     let begin = Instant::now();
     let service = MetadataService::start(&node);
     let status = |key: &str| service.status()[key].as_u64().unwrap_or_default() as usize;

@@ -5,7 +5,6 @@
 //! so arrives at the stand-in.
 
 use std::{
-    process::Command,
     thread::sleep,
     time::{Duration, Instant},
 };
@@ -16,7 +15,6 @@ use nix::{
 };
 use serde_json::{Value, json};
 use triton_e2e::{Headnode, Node, Reporters, http, until};
-use triton_instance::{Machines, guard::protections};
 
 use crate::{
     figures::{Figure, cpu_ticks, median, percentile, rss_kib},
@@ -43,8 +41,8 @@ pub enum Part {
 /// The figures, from `rounds` rounds of changes.
 pub fn figures(instances: usize, rounds: usize, part: Part) -> Vec<Figure> {
     let node = Node::with_image("bench-reports");
-    synthetic::instances(&node, instances);
-    links(&node);
+    let mut synthetic = synthetic::instances(&node, instances);
+    synthetic.add_links();
     let mut headnode = Headnode::start(&node);
     headnode.kill_agent();
     let mut agents = Reporters::idle(&node, "10.64.0.0/16");
@@ -73,23 +71,6 @@ pub fn figures(instances: usize, rounds: usize, part: Part) -> Vec<Figure> {
     }
     figures.extend(Latencies::measure(&node, rounds).figures());
     figures
-}
-
-/// A link for each NIC, named as the host's end of a guest's. Of a kind that has no other end: that would be a link of the machine's own.
-fn links(node: &Node) {
-    let machines = Machines::new(node.layout());
-    let mut lines = String::new();
-    for uuid in machines.uuids().expect("the store is there") {
-        let file = machines.read_alone(uuid).expect("it was just written");
-        for protection in protections(&file.config) {
-            lines.push_str(&format!("link add {} type bridge\n", protection.link));
-        }
-    }
-    let batch = node.layout().at("/var/tmp/links");
-    std::fs::write(&batch, lines).expect("disk");
-    let pin = format!("--net={}", node.layout().namespaces().join("net").display());
-    let status = Command::new("nsenter").arg(pin).args(["ip", "-batch"]).arg(&batch).status().expect("ip runs");
-    assert!(status.success(), "the links could not be made");
 }
 
 /// Starts an agent, and says how long it took until it and its service know the same.
@@ -165,6 +146,8 @@ struct Change<'a> {
     mac: &'a str,
     /// The event from which the time counts; the time of the deed itself if none.
     event: Option<&'static str>,
+    /// The one that NAPI is told of, if it is another: a guest that is being stopped has stopped for its NICs.
+    event_of_nics: Option<&'static str>,
     vmapi: fn(&Value) -> bool,
     /// Whether a request to NAPI says it; none if NAPI is not told.
     napi: Option<fn(&Value) -> bool>,
@@ -182,7 +165,7 @@ impl Latencies {
             payload["owner_uuid"] = OWNER.into();
             payload["uuid"] = triton_types::InstanceUuid::random().to_string().into();
             let uuid = payload["uuid"].as_str().expect("it was just set").to_owned();
-            let change = |kind, event, vmapi, napi| Change { kind, uuid: &uuid, mac: &mac, event, vmapi, napi };
+            let change = |kind, event, vmapi, napi| Change { kind, uuid: &uuid, mac: &mac, event, event_of_nics: None, vmapi, napi };
             let runs: fn(&Value) -> bool = |body| body["state"] == "running";
             let runs_not: fn(&Value) -> bool = |body| body["zone_state"] != "running";
             let stopped: fn(&Value) -> bool = |body| body["state"] == "stopped";
@@ -199,7 +182,8 @@ impl Latencies {
             all.add(node, &events, &change("updated", Some("machine"), |body| body["alias"] == "renamed", None), || {
                 drop(node.vmadm(&["update", &uuid, "alias=renamed"]).ok());
             });
-            all.add(node, &events, &change("stopped", Some("stopped"), stopped, Some(stopped)), || {
+            let stop = Change { event_of_nics: Some("stopping"), ..change("stopped", Some("stopped"), stopped, Some(stopped)) };
+            all.add(node, &events, &stop, || {
                 drop(node.vmadm(&["stop", &uuid, "-F"]).ok());
             });
             all.add(node, &events, &change("destroyed", Some("gone"), |body| body["state"] == "destroyed", Some(deleted)), || {
@@ -236,8 +220,13 @@ impl Latencies {
             Some(event) => events.first(change.uuid, event).expect("the kernel told of it"),
             None => done.expect("the deed says when"),
         };
-        self.vmapi.extend(told.0.map(|at| (change.kind, at - since)));
-        self.napi.extend(told.1.map(|at| (change.kind, at - since)));
+        let since_for_nics = change.event_of_nics.and_then(|event| events.first(change.uuid, event)).unwrap_or(since);
+        // Progress, and with the time of the event what a trace of the same time can be held against.
+        let (vmapi, napi) = (told.0.map(|at| at - since), told.1.map(|at| at - since_for_nics));
+        let took = |time: Option<f64>| time.map_or("-".to_owned(), |time| format!("{time:.0} ms"));
+        eprintln!("{} at {since:.0}: VMAPI {}, NAPI {}", change.kind, took(vmapi), took(napi));
+        self.vmapi.extend(vmapi.map(|time| (change.kind, time)));
+        self.napi.extend(napi.map(|time| (change.kind, time)));
     }
 
     fn figures(&self) -> Vec<Figure> {

@@ -1,19 +1,29 @@
-//! Many instances that exist only as files.
+//! Many instances that exist only as files and, where that is asked for, as links.
 
-use std::fs;
+use std::{fs, process::Command};
 
 use triton_e2e::{IMAGE_UUID, Node};
-use triton_instance::Machines;
+use triton_instance::{Machines, guard::protections};
 use triton_types::{IdRange, InstanceUuid, Lifecycle, Mac, MachineFile, Nic, NicAddress, Ownership, StorageKind, StorageRecord, VmConfig};
 
 /// Whose they are.
 const OWNER: &str = "5e1f7b20-3c6d-4a91-8f0e-2d94b7a6c013";
 
+/// They go with this: whoever ends them by `vmadm delete` waits for minutes.
+pub struct Synthetic<'a> {
+    node: &'a Node,
+    uuids: Vec<InstanceUuid>,
+    links: Vec<String>,
+}
+
 /// Writes `count` stopped instances with metadata and one NIC each.
-pub fn instances(node: &Node, count: usize) {
+#[must_use = "they are removed when this is dropped"]
+pub fn instances(node: &Node, count: usize) -> Synthetic<'_> {
     let machines = Machines::new(node.layout());
+    let mut all = Synthetic { node, uuids: Vec::with_capacity(count), links: Vec::new() };
     for number in 0..count {
         let uuid = InstanceUuid::random();
+        all.uuids.push(uuid);
         let mut config = VmConfig::bare(uuid);
         config.alias = Some(format!("synthetic{number}"));
         config.image_uuid = IMAGE_UUID.parse().ok();
@@ -31,6 +41,46 @@ pub fn instances(node: &Node, count: usize) {
         let file = MachineFile { format: 1, lifecycle: Lifecycle::Installed, storage: Some(storage), config };
         machines.write(&file).expect("disk");
         machines.write_documents(&file).expect("disk");
+    }
+    all
+}
+
+impl Synthetic<'_> {
+    /// Makes a link for each NIC, named as the host's end of a guest's. Of a kind that has no other end: that would be a link of the
+    /// machine's own.
+    pub fn add_links(&mut self) {
+        let machines = Machines::new(self.node.layout());
+        for uuid in &self.uuids {
+            let file = machines.read_alone(*uuid).expect("it was just written");
+            self.links.extend(protections(&file.config).into_iter().map(|protection| protection.link));
+        }
+        assert!(self.change_links("add", " type bridge"), "the links could not be made");
+    }
+
+    /// Whether all could be changed; what cannot is passed over.
+    fn change_links(&self, verb: &str, rest: &str) -> bool {
+        let lines: String = self.links.iter().map(|link| format!("link {verb} {link}{rest}\n")).collect();
+        let batch = self.node.layout().at("/var/tmp/links");
+        let pin = format!("--net={}", self.node.layout().namespaces().join("net").display());
+        let mut ip = Command::new("nsenter");
+        ip.arg(pin).args(["ip", "-force", "-batch"]).arg(&batch);
+        fs::write(&batch, lines).is_ok() && ip.status().is_ok_and(|status| status.success())
+    }
+}
+
+impl Drop for Synthetic<'_> {
+    fn drop(&mut self) {
+        let layout = self.node.layout();
+        if !self.links.is_empty() {
+            self.change_links("delete", "");
+        }
+        for uuid in &self.uuids {
+            // One that was changed has a run-state and a lock by now.
+            for file in [layout.machine(*uuid), layout.run_state(*uuid), layout.instance_lock(*uuid)] {
+                let _ = fs::remove_file(file);
+            }
+            let _ = fs::remove_dir_all(layout.at("/zones").join(uuid.to_string()));
+        }
     }
 }
 

@@ -214,8 +214,29 @@ impl Node {
     /// # Panics
     /// When it cannot be run.
     pub fn spawn(&self, name: &str, args: &[&str], environment: &[(&str, &str)]) -> Child {
+        self.spawn_command(name, self.command(name, args), environment)
+    }
+
+    /// As [`Node::spawn`] on a booted node, in the slice that the daemon's unit has there: what it does beside guests and services says
+    /// something of the unit then.
+    ///
+    /// # Panics
+    /// As [`Node::spawn`], and when the node has no such unit.
+    pub fn spawn_as_unit(&self, name: &str, environment: &[(&str, &str)]) -> Child {
+        let unit = format!("triton-{name}.service");
+        let shown = Command::new("systemctl").args(["show", "--value", "--property=Slice", &unit]).output().expect("systemctl runs");
+        let slice = String::from_utf8_lossy(&shown.stdout).trim().to_owned();
+        assert!(slice.ends_with(".slice"), "{unit} has no slice: {slice:?}");
+        let daemon = self.command(name, &[]);
+        let mut scope = Command::new("systemd-run");
+        // Of this process itself: it becomes the daemon.
+        scope.args(["--scope", "--quiet", "--collect", &format!("--slice={slice}"), "--"]);
+        scope.arg(daemon.get_program()).args(daemon.get_args()).stdin(Stdio::null());
+        self.spawn_command(name, scope, environment)
+    }
+
+    fn spawn_command(&self, name: &str, mut command: Command, environment: &[(&str, &str)]) -> Child {
         let log = fs::File::options().create(true).append(true).open(self.layout.at(&format!("/var/log/{name}.log"))).expect("disk");
-        let mut command = self.command(name, args);
         command.envs(environment.iter().copied()).stdout(log.try_clone().expect("a descriptor")).stderr(log);
         command.spawn().expect("the daemon can be run")
     }

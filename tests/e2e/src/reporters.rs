@@ -53,7 +53,10 @@ impl<'a> Reporters<'a> {
 
     /// Starts one.
     pub fn run(&mut self, name: &'static str) {
-        self.running.insert(name, self.node.spawn(name, &[], &[("ADMIN_IP", "127.0.0.1")]));
+        let environment = [("ADMIN_IP", "127.0.0.1")];
+        let child =
+            if self.node.is_machine() { self.node.spawn_as_unit(name, &environment) } else { self.node.spawn(name, &[], &environment) };
+        self.running.insert(name, child);
     }
 
     /// Kills one with SIGKILL and collects it.

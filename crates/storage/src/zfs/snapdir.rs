@@ -6,9 +6,10 @@
 
 use std::{
     collections::HashMap,
+    ffi::OsString,
     fs, io,
     os::unix::fs::MetadataExt,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
 };
 
@@ -29,18 +30,33 @@ impl Said {
     /// # Errors
     /// When it is not mounted, or keeps the directory to itself (`snapdir=disabled`).
     fn by(zonepath: &Path) -> io::Result<Self> {
-        let directory = zonepath.join(".zfs/snapshot");
         // The time first: what changes from here on is another one's.
-        let found = fs::metadata(&directory)?;
+        let found = fs::metadata(directory_of(zonepath))?;
         let changed = (found.mtime(), found.mtime_nsec());
         let mut names = Vec::new();
-        for entry in fs::read_dir(&directory)? {
-            let name = entry?.file_name();
-            names.extend(name.to_str().filter(|name| name.starts_with(SNAPSHOT_PREFIX)).map(str::to_owned));
+        for name in names_in(zonepath)? {
+            names.extend(name?.to_str().filter(|name| name.starts_with(SNAPSHOT_PREFIX)).map(str::to_owned));
         }
         names.sort_unstable();
         Ok(Self { changed, names })
     }
+}
+
+fn directory_of(zonepath: &Path) -> PathBuf {
+    zonepath.join(".zfs/snapshot")
+}
+
+/// Names are read, never looked up: that would mount the snapshot.
+fn names_in(zonepath: &Path) -> io::Result<impl Iterator<Item = io::Result<OsString>>> {
+    Ok(fs::read_dir(directory_of(zonepath))?.map(|entry| Ok(entry?.file_name())))
+}
+
+/// Whether the file system that is mounted at `zonepath` has a snapshot of this name.
+///
+/// # Errors
+/// As [`Said::by`]: then somebody else has to be asked.
+pub(super) fn has(zonepath: &Path, snapshot: &str) -> io::Result<bool> {
+    names_in(zonepath)?.try_fold(false, |found, name| Ok(found || name? == snapshot))
 }
 
 /// The lists that were asked for, of instances that have snapshots.
@@ -85,7 +101,7 @@ impl Lists {
 
 #[cfg(test)]
 mod tests {
-    use std::{cell::Cell, path::PathBuf, time::SystemTime};
+    use std::{cell::Cell, time::SystemTime};
 
     use triton_types::Timestamp;
 
