@@ -4,7 +4,7 @@ use std::process::{ExitCode, Termination};
 
 use clap::Parser;
 use cn_agent::{Args, StartError, Verb, print_status, real};
-use triton_agent::{AgentExit, chain, enter_namespaces, keep_little, logs, runtime};
+use triton_agent::{AgentExit, Threads, chain, enter_namespaces, keep_little, logs, runtime};
 
 fn main() -> ExitCode {
     // A helper inside a guest: nothing of the agent's is read or begun.
@@ -36,7 +36,7 @@ fn agent() -> AgentExit {
         tracing::error!(error = %chain(&error), "the agent cannot go on");
         return AgentExit::Unavailable;
     }
-    let runtime = match runtime::two_workers(cn_agent::NAME) {
+    let runtime = match runtime::of_agent(cn_agent::NAME, Threads::Two) {
         Ok(runtime) => runtime,
         Err(error) => return AgentExit::from_error(&error),
     };

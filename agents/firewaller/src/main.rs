@@ -2,8 +2,8 @@
 
 use clap::Parser;
 use firewaller::{Args, NAME, serve};
-use triton_agent::{AgentExit, program};
+use triton_agent::{AgentExit, Threads, program};
 
 fn main() -> AgentExit {
-    program::run(NAME, &Args::parse().agent, serve)
+    program::run(NAME, Threads::Two, &Args::parse().agent, serve)
 }

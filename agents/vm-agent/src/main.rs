@@ -1,9 +1,9 @@
 //! `vm-agent`: see the library.
 
 use clap::Parser;
-use triton_agent::{AgentExit, program};
+use triton_agent::{AgentExit, Threads, program};
 use vm_agent::{Args, NAME, serve};
 
 fn main() -> AgentExit {
-    program::run(NAME, &Args::parse().agent, serve)
+    program::run(NAME, Threads::One, &Args::parse().agent, serve)
 }

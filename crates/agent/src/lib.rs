@@ -32,4 +32,5 @@ pub use memory::keep_little;
 pub use namespaces::{Entered, NamespaceError, enter_namespaces};
 pub use queue::{Outcome, Queue};
 pub use reactor::watch_descriptor;
+pub use runtime::Threads;
 pub use signals::{Shutdown, shutdown_signal};

@@ -5,7 +5,10 @@ use std::error::Error;
 use clap::Subcommand;
 use triton_files::Layout;
 
-use crate::{AgentExit, CommonArgs, chain, enter_namespaces, keep_little, logs, metrics, runtime};
+use crate::{
+    AgentExit, CommonArgs, chain, enter_namespaces, keep_little, logs, metrics,
+    runtime::{self, Threads},
+};
 
 /// The arguments of an agent that has none of its own; flattened into those that do.
 #[derive(Clone, Debug, clap::Args)]
@@ -33,7 +36,12 @@ pub enum AgentVerb {
 }
 
 /// Runs the agent `name` until `serve` ends, or shows its status.
-pub fn run<E: Error + 'static>(name: &str, args: &AgentArgs, serve: impl AsyncFnOnce(&Layout) -> Result<(), E>) -> AgentExit {
+pub fn run<E: Error + 'static>(
+    name: &str,
+    threads: Threads,
+    args: &AgentArgs,
+    serve: impl AsyncFnOnce(&Layout) -> Result<(), E>,
+) -> AgentExit {
     keep_little();
     let layout = args.common.layout();
     if let Some(AgentVerb::Status { json }) = args.verb {
@@ -50,7 +58,7 @@ pub fn run<E: Error + 'static>(name: &str, args: &AgentArgs, serve: impl AsyncFn
         tracing::error!(error = %chain(&error), "the agent cannot go on");
         return AgentExit::Unavailable;
     }
-    let runtime = match runtime::two_workers(name) {
+    let runtime = match runtime::of_agent(name, threads) {
         Ok(runtime) => runtime,
         Err(error) => return AgentExit::from_error(&error),
     };

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use nix::net::if_::if_nametoindex;
+use nix::net::if_::if_nameindex;
 use triton_files::Lock;
 use triton_nft::{Batch, Element, Family, Key, NAME, Stored};
 
@@ -21,6 +21,16 @@ struct Differing {
     guarded: BTreeSet<String>,
     /// Links that exist and are no NIC's: somebody made entries for them.
     strange: BTreeSet<String>,
+}
+
+/// The names of all links of this network namespace, in one question. Who asks for one by name (`SIOCGIFINDEX`) makes the kernel look for a
+/// module of that name if it is not there: two programs for each NIC of an instance that is stopped.
+///
+/// # Errors
+/// When the kernel does not answer.
+pub fn links_here() -> Result<BTreeSet<String>, GuardError> {
+    let links = if_nameindex().map_err(|error| GuardError::Unknown(format!("the machine's links cannot be listed: {error}")))?;
+    Ok(links.iter().map(|link| link.name().to_string_lossy().into_owned()).collect())
 }
 
 /// The link that a key begins with.
@@ -82,7 +92,7 @@ impl Guard {
     fn differing(&mut self, all: &[Protection]) -> Result<Differing, GuardError> {
         let mut wanted = self.wanted(all);
         let guarded: BTreeSet<&str> = all.iter().map(|protection| protection.link.as_str()).collect();
-        let mut differing = Differing::default();
+        let (mut differing, mut others) = (Differing::default(), BTreeSet::new());
         for set in all_link_sets().into_iter().chain(pairs::DERIVED).chain(pairs::LEARNED) {
             let stored = self.nft.elements(Family::Bridge, TABLE, set)?;
             let there: BTreeSet<_> = stored.iter().map(|stored| place(&stored.element())).collect();
@@ -91,10 +101,14 @@ impl Guard {
                 let link = link_of(key);
                 if guarded.contains(link.as_str()) {
                     differing.guarded.insert(link);
-                } else if if_nametoindex(link.as_str()).is_ok() {
-                    differing.strange.insert(link);
+                } else {
+                    others.insert(link);
                 }
             }
+        }
+        if !others.is_empty() {
+            let here = links_here()?;
+            differing.strange = others.into_iter().filter(|link| here.contains(link)).collect();
         }
         Ok(differing)
     }

@@ -17,6 +17,7 @@ mod protection;
 mod snoop;
 mod table;
 
+pub use compare::links_here;
 pub use counters::Drops;
 pub use error::GuardError;
 pub use learned::{LEARNED_MOST, Learned};

@@ -2,7 +2,7 @@
 //! (net-agent.md section 15).
 
 use triton_files::Layout;
-use triton_guard::{Guard, GuardError, Protection};
+use triton_guard::{Guard, GuardError, Protection, links_here};
 use triton_types::{RunPhase, VmConfig};
 
 use crate::{Machines, RunStates, names::host_link};
@@ -45,16 +45,17 @@ fn present_protections(layout: &Layout) -> Result<(Vec<Protection>, bool), Strin
     for uuid in machines.uuids().map_err(|error| crate::error::chain_text(&error))? {
         let starting = matches!(runs.find(uuid), Ok(Some(run)) if run.phase == RunPhase::Starting);
         match machines.read_alone(uuid) {
-            Ok(file) => {
-                let present = |protection: &Protection| starting || nix::net::if_::if_nametoindex(protection.link.as_str()).is_ok();
-                all.extend(protections(&file.config).into_iter().filter(present));
-            }
+            Ok(file) => all.extend(protections(&file.config).into_iter().map(|protection| (starting, protection))),
             Err(error) => {
                 complete = false;
                 tracing::warn!(vm_uuid = %uuid, error = %crate::error::chain_text(&error), "its NICs are not guarded: they send nothing");
             }
         }
     }
+    // After the files: an instance that was stopped when it was read and has a link by now is among them.
+    let here = links_here().map_err(|error| crate::error::chain_text(&error))?;
+    let all = all.into_iter().filter(|(starting, protection)| *starting || here.contains(&protection.link));
+    let all = all.map(|(_, protection)| protection).collect();
     Ok((all, complete))
 }
 

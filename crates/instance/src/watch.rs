@@ -40,7 +40,7 @@ pub struct Change {
 /// How often everything is looked at, whatever events say.
 const FULL_LOOK: Duration = Duration::from_secs(60);
 /// Events that come this close together are one change.
-const COALESCE: Duration = Duration::from_millis(3);
+const COALESCE: Duration = Duration::from_millis(1);
 
 /// What is remembered of an instance to see that it changed: generation, time of the machine file, its inode.
 #[derive(Clone, Copy, PartialEq, Eq)]
