@@ -31,8 +31,6 @@ const GATHER: Duration = Duration::from_secs(1);
 const REST: u32 = 20;
 /// The sets are held against all NICs at least this often.
 const COMPARE: Duration = Duration::from_secs(300);
-/// The priority (`nice`) of the thread that does so, among those of this agent.
-const BEHIND: i32 = 10;
 /// Pause after a failure.
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
 /// Pause after copies could not be asked for: somebody else reads them, or this kernel makes none.
@@ -81,10 +79,6 @@ struct Keeper {
 
 impl Keeper {
     fn run(mut self, looked: &mpsc::SyncSender<()>) {
-        // Comparing thousands of NICs is long work and never urgent; who tells NAPI of a change at that moment goes first.
-        if let Err(error) = rustix::process::setpriority_process(None, BEHIND) {
-            tracing::warn!(%error, "the guard's upkeep has the priority of all else");
-        }
         while !self.stop.load(Ordering::Relaxed) {
             let result = Events::open().and_then(|mut events| {
                 // What happened before is seen now.

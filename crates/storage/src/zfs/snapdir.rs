@@ -130,8 +130,10 @@ mod tests {
                 .len()
         };
         assert_eq!((of(), of(), asked.get()), (1, 1, 2), "not mounted: nothing is known without asking");
+        assert!(has(&root.0, "install").is_err(), "nor whether there is one of a name");
         let directory = root.0.join(".zfs/snapshot");
         fs::create_dir_all(directory.join("install")).unwrap();
+        assert!(has(&root.0, "install").unwrap() && !has(&root.0, "instal").unwrap());
         assert_eq!((of(), asked.get()), (0, 2), "none is Triton's");
         fs::create_dir(directory.join(format!("{SNAPSHOT_PREFIX}a"))).unwrap();
         assert_eq!((of(), of(), asked.get()), (1, 1, 3), "once");
