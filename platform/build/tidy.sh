@@ -13,8 +13,8 @@ find "$root/var/log" -type f -delete
 find "$root/var/cache/ldconfig" -type f -delete 2>/dev/null || true
 find "$root/usr" -name '*.pyc' -delete
 rm -f "$root"/etc/passwd- "$root"/etc/group- "$root"/etc/shadow- "$root"/etc/gshadow- "$root"/etc/subuid- "$root"/etc/subgid-
-# Its own resolver, not the building machine's.
-ln -sf ../run/systemd/resolve/stub-resolv.conf "$root/etc/resolv.conf"
+# Its own resolvers, not the building machine's: bin/resolv-conf writes them.
+ln -sf ../run/triton/resolv.conf "$root/etc/resolv.conf"
 # Empty, not absent: a boot without it counts as the first, and systemd would then enable every service it finds.
 : >"$root/etc/machine-id"
 # Root logs in on the console without a password until the headnode's configuration sets one.

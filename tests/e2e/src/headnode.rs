@@ -108,7 +108,11 @@ impl<'a> Headnode<'a> {
         fs::write(node.layout().config().join("triton-setup-state.json"), setup.to_string()).expect("disk");
         node.run("imgadm", &["sources", "-f", "-a", &format!("http://{}", Self::IMGAPI)]).ok();
         let log = fs::File::create(node.layout().at("/var/log/headnode.log")).expect("disk");
-        let headnode = Command::new("nsenter")
+        let mut command = Command::new("systemd-run");
+        // A real one is another machine: this one must not wait for the node's processors.
+        command.args(["--scope", "--quiet", "--collect", "--slice=-.slice", "--property=CPUWeight=10000", "--", "nsenter"]);
+        let mut command = if node.is_machine() { command } else { Command::new("nsenter") };
+        let headnode = command
             .arg(format!("--net={}", node.layout().namespaces().join("net").display()))
             .arg(program("headnode"))
             .args(["--cnapi", Self::CNAPI, "--imgapi", Self::IMGAPI, "--vmapi", Self::VMAPI, "--control", Self::CONTROL, "--images"])

@@ -23,7 +23,7 @@ pub(crate) struct Args {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
-    /// Write the files of systemd-networkd, systemd-resolved, chrony and udev, and the host name
+    /// Write the files of systemd-networkd, chrony and udev, and the host name
     Generate(Generate),
     /// Print the file with which an image offers DHCP to nodes without a configuration
     DhcpAllNics,

@@ -27,7 +27,7 @@ pub const OWNED: [(&str, &str); 6] = [
     (NETWORK, FILE_PREFIX),
     (NETWORK, DHCP_ALL_NICS),
     ("etc/udev/rules.d", "70-triton-"),
-    ("etc/systemd/resolved.conf.d", "10-triton.conf"),
+    ("etc/triton", "resolv.conf"),
     ("etc/chrony/sources.d", "triton.sources"),
     ("etc/triton", "admin-networks"),
 ];

@@ -1,7 +1,7 @@
 //! The node's name, resolvers and time servers.
 
 use super::File;
-use crate::{Plan, render::text::Unit};
+use crate::Plan;
 
 pub(super) fn render(plan: &Plan) -> Vec<File> {
     let mut files = Vec::new();
@@ -9,11 +9,10 @@ pub(super) fn render(plan: &Plan) -> Vec<File> {
         files.push(File { path: "etc/hostname".to_owned(), text: format!("{hostname}\n") });
     }
     if !plan.resolvers.is_empty() || !plan.domains.is_empty() {
-        let resolvers: Vec<String> = plan.resolvers.iter().map(ToString::to_string).collect();
-        let unit = Unit::about("where names are looked up").section("Resolve");
-        let unit = unit.set_if("DNS", Some(resolvers.join(" ")).filter(|list| !list.is_empty()));
-        let unit = unit.set_if("Domains", Some(plan.domains.join(" ")).filter(|list| !list.is_empty()));
-        files.push(File { path: "etc/systemd/resolved.conf.d/10-triton.conf".to_owned(), text: unit.set("DNSSEC", "no").finish() });
+        let search = (!plan.domains.is_empty()).then(|| format!("search {}\n", plan.domains.join(" ")));
+        let servers = plan.resolvers.iter().map(|resolver| format!("nameserver {resolver}\n"));
+        // A part of resolv.conf: the image adds what leases of DHCP say, where this says nothing.
+        files.push(File { path: "etc/triton/resolv.conf".to_owned(), text: search.into_iter().chain(servers).collect() });
     }
     if !plan.ntp.is_empty() {
         let servers: String = plan.ntp.iter().map(|host| format!("server {host} iburst\n")).collect();

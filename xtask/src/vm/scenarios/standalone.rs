@@ -125,6 +125,8 @@ fn configured(node: &mut Bed) -> Result<()> {
     ensure!(line.contains("valid_lft forever"), "the address is not the configuration's: {line}");
     let routes = node.run("ip route show default")?;
     ensure!(routes.contains("via 10.0.2.2"), "the router: {routes}");
+    let names = node.run("cat /etc/resolv.conf")?;
+    ensure!(names.contains("\nsearch alone.example.com\nnameserver 10.0.2.3\n"), "where names are looked up: {names}");
     let sysinfo: Value = serde_json::from_str(&node.run("sysinfo")?)?;
     ensure!(sysinfo["Setup"] == true && sysinfo["Zpool"] == "zones" && sysinfo["Admin IP"] == "10.0.2.15", "sysinfo: {sysinfo}");
     let tags = node.run("nictagadm list -p -d '|'")?;
