@@ -9,7 +9,7 @@ use tracing::{info, warn};
 use triton_agent::{ConfigError, metrics::Metrics, ready, shutdown_signal};
 use triton_files::{FileError, Layout};
 use triton_headnode::{BaseUrl, Napi, UrlError};
-use triton_instance::{Changes, watch};
+use triton_instance::{Changes, watch_with_inits};
 use triton_sysinfo::{FactsError, HostFacts};
 use triton_types::ServerUuid;
 
@@ -146,7 +146,7 @@ async fn keep_in_step(layout: &Layout, changes: Arc<Changes>, numbers: Numbers) 
         .map_err(|error| StartError::System("read the facts of the node", io::Error::other(error)))??;
     let url: BaseUrl = config.napi.url.parse()?;
     let napi = Napi::new(&user_agent(server), url.clone());
-    watch(layout, changes.clone()).map_err(|error| StartError::System("start the watcher", error))?;
+    watch_with_inits(layout, changes.clone()).map_err(|error| StartError::System("start the watcher", error))?;
     let machine = Arc::new(Notify::new());
     watch_tags(layout, machine.clone()).map_err(|error| StartError::System("start the watcher of tags", error))?;
     let links = tokio::spawn(watch_links(machine.clone()));

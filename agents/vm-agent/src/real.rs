@@ -8,7 +8,7 @@ use tracing::info;
 use triton_agent::{metrics, ready, shutdown_signal};
 use triton_files::{FileError, Layout};
 use triton_headnode::{UrlError, VmApi};
-use triton_instance::{Changes, RealInventory, watch};
+use triton_instance::{Changes, RealInventory, watch_with_inits};
 use triton_sysinfo::{FactsError, HostFacts, NodeConfig};
 use triton_types::ServerUuid;
 
@@ -76,7 +76,7 @@ pub async fn serve(layout: &Layout) -> Result<(), StartError> {
     });
     let stop = CancellationToken::new();
     let page = metrics::spawn(layout, NAME, page, status, stop.clone().cancelled_owned())?;
-    watch(layout, changes.clone()).map_err(|error| StartError::System("start the watcher", error))?;
+    watch_with_inits(layout, changes.clone()).map_err(|error| StartError::System("start the watcher", error))?;
 
     let settings = Settings { look_around_every: config.look_around_every(), ..Settings::default() };
     let inventory = Arc::new(RealInventory::new(layout));

@@ -15,7 +15,7 @@ pub enum GuardError {
     /// The addresses that were learned cannot be kept.
     #[error("could not keep the addresses that guests were given")]
     Learned(#[from] FileError),
-    /// What all NICs may do is not known, and the table must be made anew.
-    #[error("the guard is not there, and what it should be is not known: {0}")]
+    /// What the NICs may do, or which there are, is not known: nothing can be held against it or made from it.
+    #[error("what the guard of guests' NICs should be is not known: {0}")]
     Unknown(String),
 }

@@ -12,7 +12,7 @@ use std::{
 };
 
 use tokio::sync::Notify;
-use triton_files::Layout;
+use triton_files::{FileError, Layout};
 use triton_types::InstanceUuid;
 
 use crate::{Watcher, error::chain_text};
@@ -78,14 +78,28 @@ impl Changes {
 /// # Errors
 /// When the thread cannot be started.
 pub fn watch(layout: &Layout, changes: Arc<Changes>) -> io::Result<()> {
-    let layout = layout.clone();
-    thread::Builder::new().name("watcher".to_owned()).stack_size(256 << 10).spawn(move || run(&layout, &changes)).map(drop)
+    start(layout, changes, Watcher::new)
 }
 
-fn run(layout: &Layout, changes: &Changes) {
+/// As [`watch`], and follows the inits of instances that run, with a descriptor for each: for who has to know at once that one died.
+///
+/// # Errors
+/// As [`watch`].
+pub fn watch_with_inits(layout: &Layout, changes: Arc<Changes>) -> io::Result<()> {
+    start(layout, changes, Watcher::with_inits)
+}
+
+type Open = fn(&Layout) -> Result<Watcher, FileError>;
+
+fn start(layout: &Layout, changes: Arc<Changes>, open: Open) -> io::Result<()> {
+    let layout = layout.clone();
+    thread::Builder::new().name("watcher".to_owned()).stack_size(256 << 10).spawn(move || run(&layout, &changes, open)).map(drop)
+}
+
+fn run(layout: &Layout, changes: &Changes, open: Open) {
     let mut failing = false;
     loop {
-        let result = Watcher::new(layout).and_then(|mut watcher| {
+        let result = open(layout).and_then(|mut watcher| {
             failing = false;
             changes.watching.store(true, Ordering::Relaxed);
             changes.gap();

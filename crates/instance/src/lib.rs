@@ -26,6 +26,7 @@ mod id_ranges;
 mod image;
 mod info;
 mod initctl;
+mod inits;
 mod instances;
 mod inventory;
 mod launch;
@@ -55,7 +56,7 @@ pub mod zonecontrol;
 
 pub use all::{AllReport, Progress};
 pub use boot::{BootFiles, Command, prepare};
-pub use changes::{Changes, News, watch};
+pub use changes::{Changes, News, watch, watch_with_inits};
 pub use docker::{Process, ProcessError};
 pub use error::{InstanceError, chain_text as chain};
 pub use events::{Event, EventKind, Events};

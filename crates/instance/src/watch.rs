@@ -1,7 +1,8 @@
 //! Typed, coalesced changes of instances, without polling (design section 4).
 //!
 //! inotify on the two flat directories says "look now"; what changed is found by comparing generations and times with
-//! what was seen before. A full look every minute, and after an overflow, finds what events did not tell.
+//! what was seen before. A full look every minute, and after an overflow, finds what events did not tell. Who reports instances follows
+//! their inits as well: the kernel tells of a death before the supervisor does.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -15,7 +16,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use triton_files::{FileError, Layout};
 use triton_types::InstanceUuid;
 
-use crate::{Machines, RunStates};
+use crate::{Machines, RunStates, inits::Inits};
 
 /// What happened to an instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,14 +59,28 @@ pub struct Watcher {
     inotify: Inotify,
     seen: BTreeMap<InstanceUuid, Seen>,
     looked: Instant,
+    inits: Option<Inits>,
 }
 
 impl Watcher {
+    /// Begins to watch, and to follow the inits of the instances that run: their ends are changes too.
+    ///
+    /// # Errors
+    /// As [`Watcher::new`].
+    pub fn with_inits(layout: &Layout) -> Result<Self, FileError> {
+        let inits = Inits::new().map_err(|e| FileError::new("follow the inits of", layout.machines(), e))?;
+        Self::begin(layout, Some(inits))
+    }
+
     /// Begins to watch. What exists now is known to the caller by [`Watcher::known`]; no change after it is lost.
     ///
     /// # Errors
     /// When the directories cannot be watched or listed.
     pub fn new(layout: &Layout) -> Result<Self, FileError> {
+        Self::begin(layout, None)
+    }
+
+    fn begin(layout: &Layout, inits: Option<Inits>) -> Result<Self, FileError> {
         let error = |path: std::path::PathBuf| move |e: io::Error| FileError::new("watch", path, e);
         let inotify = Inotify::init().map_err(error(layout.machines()))?;
         let mask = WatchMask::MOVED_TO | WatchMask::DELETE | WatchMask::MOVED_FROM | WatchMask::CLOSE_WRITE | WatchMask::DELETE_SELF;
@@ -79,6 +94,7 @@ impl Watcher {
             inotify,
             seen: BTreeMap::new(),
             looked: Instant::now(),
+            inits,
         };
         watcher.look_at_all()?;
         Ok(watcher)
@@ -111,18 +127,30 @@ impl Watcher {
                 continue;
             }
             std::thread::sleep(COALESCE);
-            let changes = match self.drain()? {
+            let mut changes = match self.drain()? {
                 Some(touched) => self.look_at(&touched)?,
                 None => self.look_at_all()?,
             };
+            self.add_ends(&mut changes);
             if !changes.is_empty() {
                 return Ok(changes);
             }
         }
     }
 
+    /// The death of an init changes no file.
+    fn add_ends(&mut self, changes: &mut Vec<Change>) {
+        for uuid in self.inits.as_mut().map(Inits::ended).unwrap_or_default() {
+            if self.seen.contains_key(&uuid) && changes.iter().all(|change| change.uuid != uuid) {
+                changes.push(Change { uuid, kind: ChangeKind::Modified });
+            }
+        }
+    }
+
     fn readable(&self, timeout: Duration) -> Result<bool, FileError> {
-        let mut fds = [PollFd::new(self.inotify.as_fd(), PollFlags::POLLIN)];
+        let inits = self.inits.iter().map(AsFd::as_fd);
+        let mut fds: Vec<PollFd<'_>> =
+            std::iter::once(self.inotify.as_fd()).chain(inits).map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
         match poll(&mut fds, PollTimeout::try_from(timeout).unwrap_or(PollTimeout::MAX)) {
             Ok(count) => Ok(count > 0),
             Err(nix::errno::Errno::EINTR) => Ok(false),
@@ -159,10 +187,20 @@ impl Watcher {
         Ok(complete.then_some(touched))
     }
 
-    fn look(&self, uuid: InstanceUuid) -> Option<Seen> {
+    fn look(&mut self, uuid: InstanceUuid) -> Option<Seen> {
         use std::os::unix::fs::MetadataExt;
-        let metadata = std::fs::symlink_metadata(self.layout.machine(uuid)).ok()?;
-        let generation = self.runs.read(uuid).map_or(0, |run| run.generation);
+        let metadata = std::fs::symlink_metadata(self.layout.machine(uuid)).ok();
+        let run = self.runs.read(uuid).ok();
+        if let Some(inits) = &mut self.inits {
+            // A run-state that cannot be read says nothing of the init.
+            match (&metadata, &run) {
+                (Some(_), Some(run)) => inits.follow(uuid, run.init),
+                (Some(_), None) => {}
+                (None, _) => inits.follow(uuid, None),
+            }
+        }
+        let metadata = metadata?;
+        let generation = run.map_or(0, |run| run.generation);
         Some(Seen { generation, modified: metadata.mtime() * 1_000_000_000 + metadata.mtime_nsec(), inode: metadata.ino() })
     }
 
@@ -286,6 +324,34 @@ mod tests {
         std::fs::remove_file(node.0.machine(uuid)).unwrap();
         assert!(watcher.wait(PATIENCE).is_err());
         assert_eq!(watcher.known(), [uuid]);
+    }
+
+    /// Nobody writes a file here: as if the supervisor were dead, or slow.
+    #[test]
+    fn the_death_of_an_init_is_a_change_for_who_follows_it() {
+        let node = Node::new("inits");
+        let (uuid, other) = (InstanceUuid::random(), InstanceUuid::random());
+        node.write(uuid);
+        node.write(other);
+        let sleeper = || std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let runs = |uuid: InstanceUuid, child: &std::process::Child| {
+            let init = triton_process::reference(i32::try_from(child.id()).unwrap());
+            RunStates::new(&node.0).update(uuid, |run| (run.phase, run.init) = (triton_types::RunPhase::Running, init)).unwrap();
+        };
+        let end = |mut child: std::process::Child| drop((child.kill().unwrap(), child.wait().unwrap()));
+        let (early, late) = (sleeper(), sleeper());
+        runs(uuid, &early);
+        let (mut follows, mut does_not) = (Watcher::with_inits(&node.0).unwrap(), Watcher::new(&node.0).unwrap());
+        let changed = |uuid| [Change { uuid, kind: ChangeKind::Modified }];
+        end(early);
+        assert_eq!(follows.wait(PATIENCE).unwrap(), changed(uuid), "one that ran before");
+        runs(other, &late);
+        assert_eq!(follows.wait(PATIENCE).unwrap(), changed(other), "it runs");
+        end(late);
+        assert_eq!(follows.wait(PATIENCE).unwrap(), changed(other), "one that began to run later");
+        assert_eq!(follows.wait(Duration::from_millis(30)).unwrap(), []);
+        assert_eq!(does_not.wait(PATIENCE).unwrap(), changed(other), "files alone");
+        assert_eq!(does_not.wait(Duration::from_millis(30)).unwrap(), []);
     }
 
     #[test]
