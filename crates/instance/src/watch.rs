@@ -338,7 +338,10 @@ mod tests {
             let init = triton_process::reference(i32::try_from(child.id()).unwrap());
             RunStates::new(&node.0).update(uuid, |run| (run.phase, run.init) = (triton_types::RunPhase::Running, init)).unwrap();
         };
-        let end = |mut child: std::process::Child| drop((child.kill().unwrap(), child.wait().unwrap()));
+        let end = |mut child: std::process::Child| {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        };
         let (early, late) = (sleeper(), sleeper());
         runs(uuid, &early);
         let (mut follows, mut does_not) = (Watcher::with_inits(&node.0).unwrap(), Watcher::new(&node.0).unwrap());
