@@ -1,6 +1,9 @@
 //! What the agent needs of its node.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use serde_json::Value;
 use triton_fwrule::{RemoteVm, Rule, VmFacts};
@@ -13,6 +16,22 @@ pub struct Stored {
     pub rules: BTreeMap<RuleUuid, Rule>,
     /// Instances of other nodes.
     pub remotes: BTreeMap<InstanceUuid, RemoteVm>,
+    /// Those of the rules whose files cannot be used: what they say is remembered, and not stored.
+    pub damaged_rules: BTreeSet<RuleUuid>,
+    /// The same, of instances of other nodes.
+    pub damaged_remotes: BTreeSet<InstanceUuid>,
+}
+
+impl Stored {
+    /// Whether a rule is stored, as it is.
+    pub fn has_rule(&self, rule: &Rule) -> bool {
+        self.rules.get(&rule.uuid) == Some(rule) && !self.damaged_rules.contains(&rule.uuid)
+    }
+
+    /// Whether an instance of another node is stored, as it is.
+    pub fn has_remote(&self, vm: &RemoteVm) -> bool {
+        self.remotes.get(&vm.uuid) == Some(vm) && !self.damaged_remotes.contains(&vm.uuid)
+    }
 }
 
 /// A change of what is stored: all of it or nothing.

@@ -23,7 +23,7 @@ use crate::Settings;
 /// FILES: /usr/triton/config/node.config (fwapi_domain, vmapi_domain; else fwapi and vmapi in the domain of the data centre; their names are asked of binder in that domain, then of
 /// the system) and, if there,
 /// /opt/smartdc/agents/etc/firewaller.config.json with any of fwapi.url, fwapi.fast.port, fwapi.fast.host, vmapi.url, restify.port,
-/// syncInterval (minutes).
+/// syncInterval (minutes, 30 unless given), syncJitter (seconds by which comparisons are put off at random, 30 unless given).
 ///
 /// EXIT STATUS: 0 stopped by a signal; 1 failed; 2 wrong arguments; 69 the node or the running agent is not there; 78 the configuration cannot be used.
 #[derive(Clone, Debug, Parser)]
@@ -43,6 +43,8 @@ pub struct AgentConfig {
     restify: PortConfig,
     /// Minutes between two comparisons.
     sync_interval: Option<u64>,
+    /// Seconds by which a comparison is put off at most; ours.
+    sync_jitter: Option<u64>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -111,7 +113,11 @@ impl AgentConfig {
     pub fn settings(&self) -> Settings {
         let settings = Settings::default();
         let minutes = self.sync_interval.filter(|minutes| *minutes > 0);
-        Settings { sync_every: minutes.map_or(settings.sync_every, |minutes| Duration::from_secs(minutes.saturating_mul(60))), ..settings }
+        Settings {
+            sync_every: minutes.map_or(settings.sync_every, |minutes| Duration::from_secs(minutes.saturating_mul(60))),
+            jitter: self.sync_jitter.map_or(settings.jitter, Duration::from_secs),
+            ..settings
+        }
     }
 
     /// Where the services are: the configured places, else the domains of node.config, else those that the data centre's name makes; `None`
@@ -171,9 +177,10 @@ mod tests {
         };
         assert_eq!(config.addresses(&layout).unwrap(), Some(wanted));
         assert_eq!((config.port(), config.settings().sync_every), (2021, Duration::from_secs(1800)));
+        assert_eq!(config.settings().jitter, Duration::from_secs(30));
 
         let (_root, layout) =
-            node(r#"{"fwapi":{"url":"http://127.0.0.1:8085"},"syncInterval":0}"#, "datacenter_name='dc'\ndns_domain='x.y'\n");
+            node(r#"{"fwapi":{"url":"http://127.0.0.1:8085"},"syncInterval":0,"syncJitter":0}"#, "datacenter_name='dc'\ndns_domain='x.y'\n");
         let config = AgentConfig::load(&layout).unwrap();
         let wanted = Addresses {
             fwapi: "http://127.0.0.1:8085".into(),
@@ -183,7 +190,7 @@ mod tests {
         };
         assert_eq!(format!("{:?}", wanted.names()), "Names(binder.dc.x.y:53)");
         assert_eq!(config.addresses(&layout).unwrap(), Some(wanted));
-        assert_eq!(config.settings().sync_every, Duration::from_secs(1800));
+        assert_eq!((config.settings().sync_every, config.settings().jitter), (Duration::from_secs(1800), Duration::ZERO));
     }
 
     #[test]

@@ -137,16 +137,19 @@ impl Keeping {
             if !closely && !files && !of_instances {
                 continue;
             }
-            let known = self.damaged.len();
+            let known = self.damaged.clone();
+            let again = now >= look;
             let edited = self.bell.edited.swap(false, Ordering::AcqRel);
             if closely || self.differs(of_instances, edited).await {
                 let good = self.look(closely).await;
                 look = Instant::now() + if good { LOOK } else { AFTER_FAILURE };
             }
-            if self.damaged.len() > known {
-                for (path, reason) in &self.damaged {
-                    warn!(path, reason, "a file cannot be used; what is in force of it stays, and FWAPI is asked");
-                }
+            let news: Vec<_> = self.damaged.iter().filter(|file| !known.contains(file)).collect();
+            for (path, reason) in &news {
+                warn!(path, reason, "a file cannot be used; what is in force of it stays, and FWAPI is asked");
+            }
+            // FWAPI may not have answered last time.
+            if !news.is_empty() || (again && !self.damaged.is_empty()) {
                 ask.notify_one();
             }
         }

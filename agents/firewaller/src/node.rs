@@ -108,7 +108,12 @@ impl Backend for RealNode {
     fn stored(&self) -> Result<Stored, String> {
         let mut kept = self.kept();
         let contents = kept.firewall.refresh().map_err(|error| text(&error))?;
-        Ok(Stored { rules: contents.rules.clone(), remotes: contents.remote_vms.clone() })
+        Ok(Stored {
+            rules: contents.rules.clone(),
+            remotes: contents.remote_vms.clone(),
+            damaged_rules: contents.rules.keys().copied().filter(|uuid| contents.is_bad(uuid)).collect(),
+            damaged_remotes: contents.remote_vms.keys().copied().filter(|uuid| contents.is_bad(uuid)).collect(),
+        })
     }
 
     fn rule(&self, uuid: RuleUuid) -> Result<Option<Value>, String> {

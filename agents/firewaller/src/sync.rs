@@ -75,8 +75,8 @@ impl Services {
         let keep_rules: BTreeSet<RuleUuid> = rules.keys().copied().chain(kept).collect();
         let keep_remotes: BTreeSet<InstanceUuid> = remotes.keys().copied().collect();
         let put = Edit {
-            rules: rules.into_values().filter(|rule| stored.rules.get(&rule.uuid) != Some(rule)).collect(),
-            remotes: remotes.into_values().filter(|vm| stored.remotes.get(&vm.uuid) != Some(vm)).collect(),
+            rules: rules.into_values().filter(|rule| !stored.has_rule(rule)).collect(),
+            remotes: remotes.into_values().filter(|vm| !stored.has_remote(vm)).collect(),
             ..Edit::default()
         };
         if failed > 0 {

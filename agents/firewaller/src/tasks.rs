@@ -214,7 +214,7 @@ impl Services {
         if vm.ips.is_empty() {
             return self.change(Edit { delete_remotes: vec![vm.uuid], ..Edit::default() }).await;
         }
-        if stored.remotes.get(&vm.uuid) == Some(&vm) {
+        if stored.has_remote(&vm) {
             return Ok(());
         }
         self.change(Edit { remotes: vec![vm], ..Edit::default() }).await

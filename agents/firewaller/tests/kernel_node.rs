@@ -143,7 +143,7 @@ impl Node {
         let node = Self { layout, standin, guests, agent: None, _root: root };
         let (host, port) = node.standin.fast_address().rsplit_once(':').unwrap();
         let config = json!({"fwapi": {"url": node.standin.fwapi_url(), "fast": {"host": host, "port": port.parse::<u16>().unwrap()}},
-            "vmapi": {"url": node.standin.vmapi_url()}});
+            "vmapi": {"url": node.standin.vmapi_url()}, "syncJitter": 0});
         let path = node.layout.at("/opt/smartdc/agents/etc/firewaller.config.json");
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, config.to_string()).unwrap();
@@ -167,12 +167,13 @@ impl Node {
         self.status()[name].as_u64().unwrap_or_default()
     }
 
-    /// Starts it, and waits until it is in step with FWAPI and subscribed.
+    /// Starts it, and waits until it is in step with FWAPI, subscribed and in step with it again: what a test edits by hand after
+    /// this no comparison undoes that was due anyhow.
     fn start(&mut self) {
         self.run(&[]);
-        until("firewaller is ready and subscribed", || {
+        until("firewaller is ready, subscribed and has compared since", || {
             let status = self.status();
-            status["ready"] == true && status["subscribed"] == true
+            status["ready"] == true && status["subscribed"] == true && status["syncs"].as_u64() >= Some(2)
         });
     }
 
@@ -268,6 +269,11 @@ fn kernel_what_fwapi_says_is_in_force_whoever_edits_or_stops_what() {
             fs::read_to_string(&file).is_ok_and(|text| text.contains("PORT 23")) && node.to(23) && !node.to(25)
         });
         until("nothing is damaged any more", || node.number("damaged_files") == 0);
+        // Again, while what the agent remembers of it is what FWAPI says: the file is written anew all the same.
+        fs::write(&file, "{ half").unwrap();
+        until("FWAPI's rule is back once more", || fs::read_to_string(&file).is_ok_and(|text| text.contains("PORT 23")));
+        until("nothing is damaged once more", || node.number("damaged_files") == 0);
+        assert!(node.to(23) && !node.to(25));
 
         // An instance by hand: it loses its tag.
         let machines = Machines::new(&node.layout);

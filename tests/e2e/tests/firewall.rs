@@ -22,7 +22,8 @@ struct Agent<'a> {
 
 impl<'a> Agent<'a> {
     fn start(node: &'a Node) -> Self {
-        let config = json!({"fwapi": {"url": format!("http://{FWAPI}")}, "vmapi": {"url": format!("http://{}", Headnode::VMAPI)}});
+        let config = json!({"fwapi": {"url": format!("http://{FWAPI}")}, "vmapi": {"url": format!("http://{}", Headnode::VMAPI)},
+            "syncJitter": 0});
         fs::write(node.layout().at("/opt/smartdc/agents/etc/firewaller.config.json"), config.to_string()).unwrap();
         let mut this = Self { node, child: None };
         this.run(&[]);
@@ -39,11 +40,11 @@ impl<'a> Agent<'a> {
         serde_json::from_str(&self.node.run("firewaller", &["status", "-j"]).stdout).unwrap_or_default()
     }
 
-    /// In step with FWAPI, and subscribed.
+    /// In step with FWAPI, subscribed and in step again: no comparison is due that would undo what a test edits by hand.
     fn ready(&self) {
-        until("firewaller is ready and subscribed", || {
+        until("firewaller is ready, subscribed and has compared since", || {
             let status = self.status();
-            status["ready"] == true && status["subscribed"] == true
+            status["ready"] == true && status["subscribed"] == true && status["syncs"].as_u64() >= Some(2)
         });
     }
 

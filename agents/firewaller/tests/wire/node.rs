@@ -56,6 +56,9 @@ impl Backend for Memory {
         for uuid in &edit.delete_remotes {
             here.stored.remotes.remove(uuid);
         }
+        let (rules, remotes) = (&edit.rules, &edit.remotes);
+        here.stored.damaged_rules.retain(|uuid| !edit.delete_rules.contains(uuid) && rules.iter().all(|rule| rule.uuid != *uuid));
+        here.stored.damaged_remotes.retain(|uuid| !edit.delete_remotes.contains(uuid) && remotes.iter().all(|vm| vm.uuid != *uuid));
         here.stored.rules.extend(edit.rules.iter().map(|rule| (rule.uuid, rule.clone())));
         here.stored.remotes.extend(edit.remotes.iter().map(|vm| (vm.uuid, vm.clone())));
         Ok(())

@@ -179,3 +179,25 @@ async fn firewaller_case_t25_an_instance_with_bad_addresses_does_not_stop_the_ot
     assert_eq!(stored, wanted);
     assert!(["10.0.0.9", "10.0.0.10", "fd00::10"].iter().all(|ip| node.admits(here, ip, 1)));
 }
+
+/// ruling 1: what is remembered of a damaged file is what FWAPI says, and still the file is written anew
+#[tokio::test]
+async fn a_comparison_mends_damaged_files_whatever_is_remembered_of_them() {
+    let mut node = Node::new();
+    node.local("10.0.0.1", json!({}));
+    let there = node.remote(OWNER, "10.0.0.9", json!({}));
+    let theirs = node.fwapi_rule(&json!({"rule": "FROM all vms TO all vms ALLOW tcp PORT 1", "owner_uuid": OWNER, "enabled": true})).await;
+    let uuid: RuleUuid = theirs["uuid"].as_str().unwrap().parse().unwrap();
+    node.start().await;
+    let (sound, changes) = node.stored();
+    assert_eq!((sound.rules.contains_key(&uuid), sound.remotes.contains_key(&there)), (true, true));
+    node.sync().await;
+    assert_eq!(node.stored(), (sound.clone(), changes), "nothing is damaged: nothing is written");
+    {
+        let mut here = node.memory.here();
+        here.stored.damaged_rules.insert(uuid);
+        here.stored.damaged_remotes.insert(there);
+    }
+    node.sync().await;
+    assert_eq!(node.stored(), (sound, changes + 1), "both are written, in one change");
+}
