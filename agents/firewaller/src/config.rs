@@ -179,8 +179,10 @@ mod tests {
         assert_eq!((config.port(), config.settings().sync_every), (2021, Duration::from_secs(1800)));
         assert_eq!(config.settings().jitter, Duration::from_secs(30));
 
-        let (_root, layout) =
-            node(r#"{"fwapi":{"url":"http://127.0.0.1:8085"},"syncInterval":0,"syncJitter":0}"#, "datacenter_name='dc'\ndns_domain='x.y'\n");
+        let (_root, layout) = node(
+            r#"{"fwapi":{"url":"http://127.0.0.1:8085"},"syncInterval":0,"syncJitter":0}"#,
+            "datacenter_name='dc'\ndns_domain='x.y'\n",
+        );
         let config = AgentConfig::load(&layout).unwrap();
         let wanted = Addresses {
             fwapi: "http://127.0.0.1:8085".into(),

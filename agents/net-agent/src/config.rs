@@ -8,7 +8,7 @@ use triton_agent::{ConfigError, load_json_optional, program::AgentArgs};
 use triton_files::Layout;
 use triton_types::ServerUuid;
 
-/// The agent that keeps the NICs of this compute node and NAPI in step, and the guard of guests' NICs in force.
+/// The agent that keeps the NICs of this compute node and NAPI in step, and the guard of guests' NICs and the node's own firewall in force.
 ///
 /// NAPI hears whose each NIC is and whether it runs; instances get the addresses and protections that NAPI has for them. A NIC is taken from
 /// an instance only when NAPI said twice that it is not its own.

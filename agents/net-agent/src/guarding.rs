@@ -1,7 +1,8 @@
 //! Keeping the guard of guests' NICs in force, whatever NAPI does (rulings 9 and 25): what somebody emptied is made anew at once, and what
 //! guests are given by DHCP and router advertisements is learned from copies of the packets.
 //!
-//! Two threads, since the kernel's answers block; both end with the process or soon after [`Guarding`] is dropped.
+//! Threads of their own, since the kernel's answers block; all end with the process or soon after [`Guarding`] is dropped. One more looks
+//! after the node's own firewall.
 
 use std::{
     io,
@@ -21,7 +22,7 @@ use triton_guard::{COPIES, Guard, Heard, Lesson, Snoop, TABLE};
 use triton_instance::guard::{all_protections, compare, repair};
 use triton_nft::{Change, Copy, Events, Logs, NftError};
 
-use crate::metrics::Numbers;
+use crate::{host_firewall::HostFirewall, metrics::Numbers};
 
 /// The table is looked at at least this often, whatever notices say.
 const LOOK: Duration = Duration::from_secs(30);
@@ -63,6 +64,9 @@ impl Guarding {
         builder("guard").spawn(move || keep.run(&looked))?;
         let ear = Ear { layout: layout.clone(), numbers: numbers.clone(), stop: stop.clone(), snoop: Snoop::default(), known: None };
         builder("snoop").spawn(move || ear.run())?;
+        if let Some(host) = HostFirewall::of(layout, numbers, &stop) {
+            builder("host").spawn(move || host.run())?;
+        }
         // A keeper that ends without a word has said why.
         let _ = first.recv_timeout(LOOK);
         Ok(Self(stop))

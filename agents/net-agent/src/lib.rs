@@ -12,6 +12,7 @@ mod core;
 mod fabric;
 mod feed;
 mod guarding;
+mod host_firewall;
 mod local;
 mod machine;
 mod metrics;

@@ -36,6 +36,7 @@ pub struct Numbers {
     sweep_held: Gauge,
     guard: Gauge,
     guard_repairs: Counter,
+    host_repairs: Counter,
     lessons: Counter,
     fabrics: Gauge,
     fabric_addresses: Gauge,
@@ -72,6 +73,7 @@ impl Numbers {
             registry.register("sweep_held", "NICs that seem to be leftovers and are too many to be", self.sweep_held.clone());
             registry.register("guard_in_force", "The guard of guests' NICs is looked after", self.guard.clone());
             registry.register("guard_repairs", "Times that the guard was found spoilt and made anew", self.guard_repairs.clone());
+            registry.register("host_firewall_repairs", "Times that the node's own firewall was made anew", self.host_repairs.clone());
             registry.register("addresses_learned", "Addresses that guests were given, or gave back", self.lessons.clone());
             registry.register("fabrics", "Overlay networks that have instances on this node", self.fabrics.clone());
             registry.register("fabric_addresses", "Addresses on other nodes that are known", self.fabric_addresses.clone());
@@ -85,6 +87,10 @@ impl Numbers {
 
     pub(crate) fn repaired(&self) {
         self.guard_repairs.inc();
+    }
+
+    pub(crate) fn host_repaired(&self) {
+        self.host_repairs.inc();
     }
 
     pub(crate) fn learned(&self) {
@@ -160,6 +166,7 @@ impl Numbers {
             "reboots": self.reboots.get(),
             "guard_in_force": self.guard.get() == 1,
             "guard_repairs": self.guard_repairs.get(),
+            "host_firewall_repairs": self.host_repairs.get(),
             "addresses_learned": self.lessons.get(),
             "fabrics": self.fabrics.get(),
             "fabric_addresses": self.fabric_addresses.get(),

@@ -137,6 +137,55 @@ fn kernel_elements_that_somebody_added_or_removed_by_hand_are_put_right() {
     drop(guarding);
 }
 
+/// ruling 9: the node's own firewall, too, by the platform's own script
+#[test]
+fn kernel_the_nodes_own_firewall_is_made_anew_after_whatever_others_do_to_it() {
+    let node = Node::new();
+    let ours = concat!(env!("CARGO_MANIFEST_DIR"), "/../../platform/overlay/usr/triton/bin/host-firewall");
+    let script = if std::path::Path::new(ours).exists() { ours } else { "/usr/triton/bin/host-firewall" };
+    let place = node.layout.at("/usr/triton/bin/host-firewall");
+    std::fs::create_dir_all(place.parent().unwrap()).unwrap();
+    std::fs::copy(script, &place).unwrap();
+    let networks = node.layout.at("/etc/triton/admin-networks");
+    std::fs::create_dir_all(networks.parent().unwrap()).unwrap();
+    std::fs::write(networks, "link admin\nnetwork 10.0.0.0/24\n").unwrap();
+
+    let numbers = Numbers::default();
+    let guarding = Guarding::start(&node.layout, &numbers).unwrap();
+    let repairs = || numbers.status()["host_firewall_repairs"].as_u64().unwrap();
+    let rules = || {
+        let output = Command::new("nft").args(["-s", "list", "table", "inet", "triton_host"]).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    until("the firewall at start", || repairs() == 1);
+    let own = rules();
+    assert!(own.contains("10.0.0.0/24") && own.contains("\"admin\""), "{own}");
+    let by_hand = [
+        "nft flush ruleset",
+        "nft delete table inet triton_host",
+        "nft flush chain inet triton_host input",
+        "nft add element inet triton_host admin_links { outside }",
+        "nft insert rule inet triton_host input accept",
+    ];
+    for (before, by_hand) in (1..).zip(by_hand) {
+        run(by_hand);
+        until(by_hand, || repairs() > before && rules() == own);
+    }
+    // What it does itself, and what others do elsewhere, is no reason to do it again.
+    let before = repairs();
+    run("nft add table inet somebody");
+    run("nft delete table inet somebody");
+    std::thread::sleep(Duration::from_secs(1));
+    assert_eq!(repairs(), before);
+    std::fs::write(&place, "#!/bin/sh\necho no >&2\nexit 3\n").unwrap();
+    run("nft flush ruleset");
+    std::thread::sleep(Duration::from_millis(600));
+    assert_eq!((repairs(), rules()), (before, String::new()), "a script that fails is tried again, and ends nothing");
+    std::fs::copy(script, &place).unwrap();
+    until("the firewall once the script is right", || rules() == own);
+    drop(guarding);
+}
+
 /// design section 10: a node that nobody has configured yet is no hung agent, however long that takes.
 #[test]
 fn kernel_an_agent_that_waits_for_its_configuration_is_alive_to_the_watchdog() {

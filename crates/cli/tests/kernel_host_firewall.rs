@@ -139,6 +139,56 @@ say unconfigured 'from outside 192.168.9.1 5309'
     assert_eq!(said.trim(), "none: refused\nadmin: served\noutside: refused\nunconfigured: served");
 }
 
+/// ruling 9
+#[test]
+fn what_others_did_to_the_table_is_undone_and_a_table_that_is_right_stays() {
+    let said = world(
+        &[NETWORKS],
+        r#"host() { nft -a list chain inet triton_host input | sed -n 's/.*input.*# handle //p'; }
+keep() { sh "$FIREWALL" keep; }
+say first keep
+own="$(nft -s list table inet triton_host)"
+ip netns exec outside busybox nc -w 1 192.168.9.1 5309 </dev/null 2>/dev/null || true
+say counted 'nft list counter inet triton_host refused | grep -c "packets [1-9]"'
+handle="$(host)"
+say right keep
+[ "$handle" = "$(host)" ] && echo 'it stays, and so do its numbers'
+undone() {
+    eval "$1"
+    say "$1" keep
+    [ "$own" = "$(nft -s list table inet triton_host)" ] || echo 'it is another one'
+    say right keep
+}
+undone 'nft flush ruleset'
+undone 'nft flush chain inet triton_host input'
+undone 'nft insert rule inet triton_host input accept'
+undone 'nft add element inet triton_host admin_links { outside }'
+undone 'nft delete element inet triton_host admin4 { 10.3.0.0/16 }'
+undone 'rm "$TRITON_ROOT/run/triton/host-firewall"'
+# Whoever changes the table by the configuration is right.
+echo 'network 192.168.9.0/24' >>"$TRITON_ROOT/etc/triton/admin-networks"
+sh "$FIREWALL"
+say right keep
+# Somebody else's words: nothing is made, and that is said.
+echo 'network nonsense' >>"$TRITON_ROOT/etc/triton/admin-networks"
+sh "$FIREWALL" 2>/dev/null || echo failed
+say right keep
+"#,
+    );
+    let mut expected = vec!["first: made anew", "counted: 1", "right: ", "it stays, and so do its numbers"];
+    let undone = [
+        "nft flush ruleset: made anew",
+        "nft flush chain inet triton_host input: made anew",
+        "nft insert rule inet triton_host input accept: made anew",
+        "nft add element inet triton_host admin_links { outside }: made anew",
+        "nft delete element inet triton_host admin4 { 10.3.0.0/16 }: made anew",
+        "rm \"$TRITON_ROOT/run/triton/host-firewall\": made anew",
+    ];
+    expected.extend(undone.iter().flat_map(|line| [*line, "right: "]));
+    expected.extend(["right: ", "failed", "right: "]);
+    assert_eq!(said.trim_end(), expected.join("\n").trim_end());
+}
+
 /// A lease that comes while the one before is taken is taken too: systemd tells of it only once.
 #[test]
 fn kernel_leases_are_taken_until_nothing_changes() {

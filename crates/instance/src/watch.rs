@@ -1,13 +1,14 @@
 //! Typed, coalesced changes of instances, without polling (design section 4).
 //!
 //! inotify on the two flat directories says "look now"; what changed is found by comparing generations and times with
-//! what was seen before. A full look every minute, and after an overflow, finds what events did not tell. Who reports instances follows
-//! their inits as well: the kernel tells of a death before the supervisor does.
+//! what was seen before. A full look every minute, and after an overflow, finds what events did not tell; it goes in portions, and changes
+//! that come meanwhile do not wait for it. Who reports instances follows their inits as well: the kernel tells of a death before the
+//! supervisor does.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
-    os::fd::{AsFd, BorrowedFd},
+    os::fd::AsFd,
     time::{Duration, Instant},
 };
 
@@ -43,6 +44,9 @@ const FULL_LOOK: Duration = Duration::from_secs(60);
 /// Events that come this close together are one change.
 const COALESCE: Duration = Duration::from_millis(1);
 
+/// So many instances are looked at between two looks for events.
+const PORTION: usize = 32;
+
 /// What is remembered of an instance to see that it changed: generation, time of the machine file, its inode.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Seen {
@@ -58,7 +62,10 @@ pub struct Watcher {
     runs: RunStates,
     inotify: Inotify,
     seen: BTreeMap<InstanceUuid, Seen>,
+    /// When the last full look began.
     looked: Instant,
+    /// Whom it has not come to yet.
+    rest: Vec<InstanceUuid>,
     inits: Option<Inits>,
 }
 
@@ -94,9 +101,12 @@ impl Watcher {
             inotify,
             seen: BTreeMap::new(),
             looked: Instant::now(),
+            rest: Vec::new(),
             inits,
         };
-        watcher.look_at_all()?;
+        watcher.begin_full_look()?;
+        let all = watcher.rest.drain(..).collect();
+        watcher.look_at(&all)?;
         Ok(watcher)
     }
 
@@ -115,24 +125,25 @@ impl Watcher {
             let now = Instant::now();
             let due = self.looked + FULL_LOOK;
             if now >= due {
-                let changes = self.look_at_all()?;
-                if !changes.is_empty() {
-                    return Ok(changes);
+                self.begin_full_look()?;
+            }
+            let until = if self.rest.is_empty() { deadline.min(due.max(now)) } else { now };
+            let events = self.readable(until.saturating_duration_since(now))?;
+            let mut uuids = BTreeSet::new();
+            if events {
+                std::thread::sleep(COALESCE);
+                match self.drain()? {
+                    Some(touched) => uuids = touched,
+                    None => self.begin_full_look()?,
                 }
             }
-            if !self.readable(deadline.min(due.max(now)).saturating_duration_since(now))? {
-                if Instant::now() >= deadline {
-                    return Ok(Vec::new());
-                }
-                continue;
+            // Also beside events: a storm of them does not put the full look off for ever.
+            uuids.extend(self.rest.drain(self.rest.len().saturating_sub(PORTION)..));
+            let mut changes = self.look_at(&uuids)?;
+            if events {
+                self.add_ends(&mut changes);
             }
-            std::thread::sleep(COALESCE);
-            let mut changes = match self.drain()? {
-                Some(touched) => self.look_at(&touched)?,
-                None => self.look_at_all()?,
-            };
-            self.add_ends(&mut changes);
-            if !changes.is_empty() {
+            if !changes.is_empty() || Instant::now() >= deadline {
                 return Ok(changes);
             }
         }
@@ -226,141 +237,15 @@ impl Watcher {
         Ok(changes)
     }
 
-    fn look_at_all(&mut self) -> Result<Vec<Change>, FileError> {
+    /// From now on all instances are looked at, a portion at a time: those that are there, and those that were.
+    fn begin_full_look(&mut self) -> Result<(), FileError> {
         self.looked = Instant::now();
         let mut uuids: BTreeSet<InstanceUuid> = self.machines.uuids()?.into_iter().collect();
         uuids.extend(self.seen.keys().copied());
-        self.look_at(&uuids)
-    }
-}
-
-impl AsFd for Watcher {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.inotify.as_fd()
+        self.rest = uuids.into_iter().collect();
+        Ok(())
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use triton_types::{Lifecycle, MachineFile, VmConfig};
-
-    use super::*;
-
-    struct Node(Layout);
-    impl Node {
-        fn new(name: &str) -> Self {
-            let layout = Layout::new(std::env::temp_dir().join(format!("triton-watch-{}-{name}", std::process::id())));
-            layout.prepare().unwrap();
-            Self(layout)
-        }
-        fn write(&self, uuid: InstanceUuid) {
-            let file = MachineFile { format: 1, lifecycle: Lifecycle::Installed, storage: None, config: VmConfig::bare(uuid) };
-            Machines::new(&self.0).write(&file).unwrap();
-        }
-    }
-    impl Drop for Node {
-        fn drop(&mut self) {
-            let _ = std::fs::remove_dir_all(self.0.root());
-        }
-    }
-    const PATIENCE: Duration = Duration::from_secs(20);
-
-    #[test]
-    fn creation_change_and_deletion_are_told_apart_and_coalesced() {
-        let node = Node::new("kinds");
-        let (old, new) = (InstanceUuid::random(), InstanceUuid::random());
-        node.write(old);
-        let mut watcher = Watcher::new(&node.0).unwrap();
-        assert_eq!(watcher.known(), [old]);
-        node.write(new);
-        assert_eq!(watcher.wait(PATIENCE).unwrap(), [Change { uuid: new, kind: ChangeKind::Created }]);
-        for _ in 0..50 {
-            RunStates::new(&node.0).bump(old).unwrap();
-        }
-        let changes = watcher.wait(PATIENCE).unwrap();
-        assert_eq!(changes, [Change { uuid: old, kind: ChangeKind::Modified }]);
-        Machines::new(&node.0).remove(new).unwrap();
-        loop {
-            let changes = watcher.wait(PATIENCE).unwrap();
-            assert!(!changes.is_empty(), "the deletion was not seen");
-            if changes.contains(&Change { uuid: new, kind: ChangeKind::Deleted }) {
-                break;
-            }
-        }
-    }
-
-    /// vm-agent case 38
-    #[test]
-    fn thousands_of_changes_at_a_time_lose_no_last_one() {
-        let node = Node::new("storm");
-        let uuids: Vec<InstanceUuid> = (0..10).map(|_| InstanceUuid::random()).collect();
-        uuids.iter().for_each(|uuid| node.write(*uuid));
-        let mut watcher = Watcher::new(&node.0).unwrap();
-        std::thread::scope(|scope| {
-            for uuid in &uuids {
-                let runs = RunStates::new(&node.0);
-                scope.spawn(move || (0..240).for_each(|_| runs.bump(*uuid).unwrap()));
-            }
-        });
-        let last: BTreeMap<InstanceUuid, u64> =
-            uuids.iter().map(|uuid| (*uuid, RunStates::new(&node.0).read(*uuid).unwrap().generation)).collect();
-        assert!(last.values().all(|generation| *generation >= 240));
-        let mut told = BTreeSet::new();
-        while told.len() < 10 {
-            let changes = watcher.wait(PATIENCE).unwrap();
-            assert!(!changes.is_empty(), "some were not told");
-            told.extend(changes.into_iter().map(|change| change.uuid));
-        }
-        assert!(last.iter().all(|(uuid, generation)| watcher.seen[uuid].generation == *generation), "the last of each was seen");
-    }
-
-    #[test]
-    fn a_store_that_vanishes_is_an_error_and_nothing_is_deleted() {
-        let node = Node::new("vanish");
-        let uuid = InstanceUuid::random();
-        node.write(uuid);
-        let mut watcher = Watcher::new(&node.0).unwrap();
-        std::fs::remove_file(node.0.marker()).unwrap();
-        std::fs::remove_file(node.0.machine(uuid)).unwrap();
-        assert!(watcher.wait(PATIENCE).is_err());
-        assert_eq!(watcher.known(), [uuid]);
-    }
-
-    /// Nobody writes a file here: as if the supervisor were dead, or slow.
-    #[test]
-    fn the_death_of_an_init_is_a_change_for_who_follows_it() {
-        let node = Node::new("inits");
-        let (uuid, other) = (InstanceUuid::random(), InstanceUuid::random());
-        node.write(uuid);
-        node.write(other);
-        let sleeper = || std::process::Command::new("sleep").arg("60").spawn().unwrap();
-        let runs = |uuid: InstanceUuid, child: &std::process::Child| {
-            let init = triton_process::reference(i32::try_from(child.id()).unwrap());
-            RunStates::new(&node.0).update(uuid, |run| (run.phase, run.init) = (triton_types::RunPhase::Running, init)).unwrap();
-        };
-        let end = |mut child: std::process::Child| {
-            child.kill().unwrap();
-            child.wait().unwrap();
-        };
-        let (early, late) = (sleeper(), sleeper());
-        runs(uuid, &early);
-        let (mut follows, mut does_not) = (Watcher::with_inits(&node.0).unwrap(), Watcher::new(&node.0).unwrap());
-        let changed = |uuid| [Change { uuid, kind: ChangeKind::Modified }];
-        end(early);
-        assert_eq!(follows.wait(PATIENCE).unwrap(), changed(uuid), "one that ran before");
-        runs(other, &late);
-        assert_eq!(follows.wait(PATIENCE).unwrap(), changed(other), "it runs");
-        end(late);
-        assert_eq!(follows.wait(PATIENCE).unwrap(), changed(other), "one that began to run later");
-        assert_eq!(follows.wait(Duration::from_millis(30)).unwrap(), []);
-        assert_eq!(does_not.wait(PATIENCE).unwrap(), changed(other), "files alone");
-        assert_eq!(does_not.wait(Duration::from_millis(30)).unwrap(), []);
-    }
-
-    #[test]
-    fn nothing_is_reported_when_nothing_happens() {
-        let node = Node::new("rest");
-        let mut watcher = Watcher::new(&node.0).unwrap();
-        assert_eq!(watcher.wait(Duration::from_millis(30)).unwrap(), []);
-    }
-}
+mod tests;

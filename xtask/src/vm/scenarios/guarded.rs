@@ -8,7 +8,11 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 
-use super::{super::bed::Bed, vm};
+use super::{
+    super::bed::Bed,
+    vm,
+    wire::{REFUSED, admitted},
+};
 
 /// A network that is not the admin one, with a host on it; `reach ADDRESS PORT` says what a service answers there.
 const OUTSIDE: &str = r"set -e
@@ -58,12 +62,23 @@ fn firewall(bed: &mut Bed) -> Result<()> {
         }
     }
     // The other half of the proof: what kept it away is the firewall.
-    bed.run("nft 'add element inet triton_host admin_links { outside }; add element inet triton_host admin4 { 198.51.100.0/24 }'")?;
+    bed.run(&admitted("outside", "198.51.100.0/24"))?;
     let said = bed.run(&reach("198.51.100.1", 5309))?;
     ensure!(said.contains("served"), "not even as a part of the admin network: {said}");
-    bed.run("systemctl reload triton-host-firewall")?;
+    bed.run(REFUSED)?;
     let said = bed.run(&reach("198.51.100.1", 5309))?;
-    ensure!(!said.contains("served"), "a reload left what was added by hand");
+    ensure!(!said.contains("served"), "who is no longer admitted is served: {said}");
+    // Ruling 9: what somebody does by hand is undone, and counted.
+    let is = "[ \"$(nft -s list table inet triton_host)\" = \"$(cat /run/triton/host-firewall)\" ]";
+    let by_hand =
+        ["nft flush ruleset", "nft flush chain inet triton_host input", "nft 'add element inet triton_host admin_links { outside }'"];
+    for (count, by_hand) in (1..).zip(by_hand) {
+        bed.run(by_hand)?;
+        let counted = format!("net-agent status -j | jq -e '.host_firewall_repairs >= {count}' && {is}");
+        bed.until(&format!("the node's firewall is back after `{by_hand}`"), &counted, Duration::from_secs(30))?;
+        let said = bed.run(&reach("198.51.100.1", 5309))?;
+        ensure!(!said.contains("served"), "after `{by_hand}` one who is outside is served: {said}");
+    }
     Ok(())
 }
 
@@ -72,14 +87,15 @@ fn guests(bed: &mut Bed, guest: &str) -> Result<()> {
     // The node gets an address in the guest's network, and that network may do everything: the guard alone is left.
     let script = "set -e; name=$(ip -o link show | sed -n 's/^[0-9]*: \\(vt[^@:]*\\).*/\\1/p' | head -n 1); \
                   bridge=$(basename $(readlink /sys/class/net/$name/master)); ip addr add 10.64.0.1/24 dev $bridge; \
-                  nft \"add element inet triton_host admin_links { $bridge }; add element inet triton_host admin4 { 10.64.0.0/24 }\"; echo $bridge";
+                  echo $bridge";
     let bridge = bed.run(script)?.trim().to_owned();
+    bed.run(&admitted(&bridge, "10.64.0.0/24"))?;
     let said = bed.run(&format!(
         "pid=$(vmadm get {guest} | jq .pid); nsenter -t $pid -n busybox nc -w 5 10.64.0.1 5309 </dev/null 2>&1 || true; \
          nsenter -t $pid -n ping -c 2 -W 2 10.64.0.1 2>&1 || true"
     ))?;
     ensure!(!said.contains("served") && said.contains("100% packet loss"), "a guest reaches the node: {said}");
-    bed.run(&format!("ip addr del 10.64.0.1/24 dev {bridge}; systemctl reload triton-host-firewall")).map(drop)
+    bed.run(&format!("ip addr del 10.64.0.1/24 dev {bridge}; {REFUSED}")).map(drop)
 }
 
 fn confined(bed: &mut Bed, guest: &str) -> Result<()> {

@@ -139,7 +139,7 @@ pub fn by_streams(first: &mut Bed, second: &mut Bed) -> Result<()> {
         bed.run(&format!("vmadm delete {uuid}"))?;
         let left = bed.run("zfs list -H -o name -t all -r zones")?;
         ensure!(!left.contains(&uuid) && !left.contains("vm-migration"), "it left: {left}");
-        bed.run("systemctl stop bed-agent bed-cnapi; systemctl reload triton-host-firewall")?;
+        bed.run(&format!("systemctl stop bed-agent bed-cnapi; {}", wire::REFUSED))?;
     }
     Ok(())
 }

@@ -29,14 +29,27 @@ pub fn address(bed: &mut Bed, mac: &str, vlan: u16, ip: &str, more: &str) -> Res
     bed.run(&script).map(drop).context("could not give a node an address on the wire")
 }
 
-/// Makes the link with this address a part of the admin network, and those of `subnet` admitted there: by hand, until the next boot.
+/// Makes the link with this address a part of the admin network, and those of `subnet` admitted there, until the next boot.
 pub fn admit(bed: &mut Bed, address: &str, subnet: &str) -> Result<()> {
     let script = format!(
         "set -e; link=$(ip -4 -o addr show | sed -n 's/^[0-9]*: *\\([^ @]*\\).* inet {address}\\/.*/\\1/p'); [ -n \"$link\" ]
-        nft \"add element inet triton_host admin_links {{ $link }}; add element inet triton_host admin4 {{ {subnet} }}\""
+        {}",
+        admitted("$link", subnet)
     );
     bed.run(&script).map(drop).with_context(|| format!("could not open the door at {address}"))
 }
+
+/// What makes a link (a word of the shell) a part of the admin network, and those of `subnet` admitted there, until [`REFUSED`] or the
+/// next boot. By hand it would be undone at once.
+pub fn admitted(link: &str, subnet: &str) -> String {
+    format!(
+        "file=/etc/triton/admin-networks; [ -e $file.own ] || cp $file $file.own && \
+         printf 'link %s\\nnetwork %s\\n' \"{link}\" '{subnet}' >>$file && systemctl reload triton-host-firewall"
+    )
+}
+
+/// What takes back all that [`admitted`] did.
+pub const REFUSED: &str = "mv /etc/triton/admin-networks.own /etc/triton/admin-networks && systemctl reload triton-host-firewall";
 
 /// What one command prints is what the other reads.
 pub fn pipe(mut from: Command, mut to: Command) -> Result<()> {
