@@ -29,6 +29,8 @@ use crate::{Numbers, RealNode};
 
 /// Everything is looked at at least this often, whatever notices say.
 const LOOK: Duration = Duration::from_secs(300);
+/// FWAPI is asked again for files that cannot be used, at the next look after this: it may not have answered.
+const ASK_AGAIN: Duration = Duration::from_secs(240);
 /// How long notices are gathered.
 const GATHER: Duration = Duration::from_millis(50);
 /// Who changes an instance follows with the firewall at once; after so long it is looked whether that was so.
@@ -123,6 +125,7 @@ impl Keeping {
     pub async fn run(mut self, changes: &Changes, ask: &Notify) {
         let mut instances = None;
         let mut look = Instant::now() + LOOK;
+        let mut asked = Instant::now();
         loop {
             let wake = [Some(look), instances].into_iter().flatten().min().unwrap_or(look);
             tokio::select! {
@@ -138,7 +141,6 @@ impl Keeping {
                 continue;
             }
             let known = self.damaged.clone();
-            let again = now >= look;
             let edited = self.bell.edited.swap(false, Ordering::AcqRel);
             if closely || self.differs(of_instances, edited).await {
                 let good = self.look(closely).await;
@@ -148,8 +150,8 @@ impl Keeping {
             for (path, reason) in &news {
                 warn!(path, reason, "a file cannot be used; what is in force of it stays, and FWAPI is asked");
             }
-            // FWAPI may not have answered last time.
-            if !news.is_empty() || (again && !self.damaged.is_empty()) {
+            if !news.is_empty() || (!self.damaged.is_empty() && asked.elapsed() >= ASK_AGAIN) {
+                asked = Instant::now();
                 ask.notify_one();
             }
         }

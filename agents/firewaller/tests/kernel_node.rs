@@ -290,8 +290,13 @@ fn kernel_what_fwapi_says_is_in_force_whoever_edits_or_stops_what() {
         assert!(node.agent.take().unwrap().wait().unwrap().success());
         assert!(node.to(24) && !node.to(26), "stopped");
         node.rule("FROM any TO all vms ALLOW tcp PORT 26");
+        let files = fs::read_dir(node.layout.at("/var/fw/rules")).unwrap().flatten().map(|entry| entry.path());
+        let damaged = files.into_iter().find(|path| fs::read_to_string(path).is_ok_and(|text| text.contains("PORT 24"))).unwrap();
+        fs::write(&damaged, "{ half").unwrap();
         node.start();
-        assert!(node.to(26));
+        assert!(node.to(26) && node.to(24));
+        until("what was damaged meanwhile is whole", || fs::read_to_string(&damaged).is_ok_and(|text| text.contains("PORT 24")));
+        until("nothing is damaged at the end", || node.number("damaged_files") == 0);
         node.kill();
         assert!(node.to(24) && node.to(26) && !node.to(27), "killed");
         assert_eq!(node.standin.violations(), []);

@@ -43,7 +43,6 @@ pub struct Change {
 const FULL_LOOK: Duration = Duration::from_secs(60);
 /// Events that come this close together are one change.
 const COALESCE: Duration = Duration::from_millis(1);
-
 /// So many instances are looked at between two looks for events.
 const PORTION: usize = 32;
 
