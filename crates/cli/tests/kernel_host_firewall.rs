@@ -173,6 +173,13 @@ say right keep
 echo 'network nonsense' >>"$TRITON_ROOT/etc/triton/admin-networks"
 sh "$FIREWALL" 2>/dev/null || echo failed
 say right keep
+# Where nothing can be kept, there is a firewall all the same; whoever keeps it is told.
+rm -r "$TRITON_ROOT/run/triton"
+echo >"$TRITON_ROOT/run/triton"
+sed -i /nonsense/d "$TRITON_ROOT/etc/triton/admin-networks"
+nft flush ruleset
+sh "$FIREWALL" 2>/dev/null && nft list table inet triton_host | grep -c 10.0.0.0/24
+sh "$FIREWALL" keep 2>/dev/null || echo 'not kept'
 "#,
     );
     let mut expected = vec!["first: made anew", "counted: 1", "right: ", "it stays, and so do its numbers"];
@@ -185,7 +192,7 @@ say right keep
         "rm \"$TRITON_ROOT/run/triton/host-firewall\": made anew",
     ];
     expected.extend(undone.iter().flat_map(|line| [*line, "right: "]));
-    expected.extend(["right: ", "failed", "right: "]);
+    expected.extend(["right: ", "failed", "right: ", "1", "not kept"]);
     assert_eq!(said.trim_end(), expected.join("\n").trim_end());
 }
 
